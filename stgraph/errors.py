@@ -1,0 +1,59 @@
+"""The one exception that stgraph raises for bad input."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class StgraphError(ValueError):
+    """Bad input, told in one sentence: what is wrong, what was expected, what to do.
+
+    The command line prints the sentence and exits with code 2; from Python it is an ordinary ``ValueError``.
+    """
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint that names the closest of ``known``: ``"; did you mean 'leiden'?"``, or all of them when none is close."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known are {', '.join(known)}" if known else ""
+
+
+def check_number(
+    name: str,
+    value: object,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+    integer: bool = False,
+) -> None:
+    """Raise :class:`StgraphError` naming the range unless ``value`` is a finite number inside it."""
+    bounds = [
+        f"{sign} {bound:g}"
+        for sign, bound in ((">", above), ("≥", at_least), ("<", below), ("≤", at_most))
+        if bound is not None
+    ]
+    expected = ("a whole number" if integer else "a number") + (" " + " and ".join(bounds) if bounds else "")
+    number = not isinstance(value, bool) and isinstance(value, int if integer else (int, float))
+    if not (
+        number
+        and value == value
+        and abs(value) != float("inf")  # type: ignore[arg-type]
+        and (above is None or value > above)  # type: ignore[operator]
+        and (at_least is None or value >= at_least)  # type: ignore[operator]
+        and (below is None or value < below)  # type: ignore[operator]
+        and (at_most is None or value <= at_most)  # type: ignore[operator]
+    ):
+        raise StgraphError(f"{name} must be {expected}, got {value!r}")
+
+
+def check_choice(name: str, value: object, known: Iterable[str]) -> None:
+    """Raise :class:`StgraphError` with the nearest name unless ``value`` is one of ``known``."""
+    known = list(known)
+    if value not in known:
+        raise StgraphError(f"{name} must be one of {', '.join(known)}, got {value!r}{nearest(str(value), known)}")

@@ -1,0 +1,301 @@
+"""VideoTokens: the visual tokens of one or many videos, with their place in space and time."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .errors import StgraphError, check_choice
+
+FEATURE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+SeparatorLayout = Literal["none", "row", "frame", "trailing"]
+
+
+class Grid(NamedTuple):
+    """Size of a video's token grid."""
+
+    frames: int
+    height: int
+    width: int
+
+    @property
+    def size(self) -> int:
+        """Number of grid positions."""
+        return self.frames * self.height * self.width
+
+
+@dataclass(frozen=True, eq=False)
+class VideoTokens:
+    """The visual tokens of one or many videos: the vertices-to-be of the spatiotemporal graph.
+
+    Tokens are grouped by video and lie in raster order (frame, row, column) within each; grid positions may be missing.
+    Separators (the newline tokens that LLaVA models put between rows or after a video) are tokens of the LLM but of no
+    grid position; a row separator sits at column ``width`` of its row.
+
+    Attributes:
+        features: (N, d) float32, float16 or bfloat16; never copied, any device.
+        coords: (N, 3) int64, (frame, row, column) of each token.
+        batch: (N,) int64, which video each token belongs to, non-decreasing.
+        separator: (N,) bool, True for newline tokens.
+        grids: one :class:`Grid` per video.
+        timestamps: one (frames,) float64 tensor of seconds per video, or None when unknown.
+
+    Raises:
+        StgraphError: shapes, dtypes or orders that do not fit together.
+    """
+
+    features: Tensor
+    coords: Tensor
+    batch: Tensor
+    separator: Tensor
+    grids: tuple[Grid, ...]
+    timestamps: tuple[Tensor, ...] | None = None
+
+    def __post_init__(self) -> None:
+        n = self.features.shape[0]
+        if self.features.ndim != 2 or self.features.dtype not in FEATURE_DTYPES or self.features.shape[1] == 0:
+            raise StgraphError(
+                "features must be (N, d) with d ≥ 1 in float32, float16 or bfloat16, got "
+                f"{tuple(self.features.shape)} {str(self.features.dtype).removeprefix('torch.')}; convert with .float()"
+            )
+        for name, shape, dtype in (
+            ("coords", (n, 3), torch.int64),
+            ("batch", (n,), torch.int64),
+            ("separator", (n,), torch.bool),
+        ):
+            value = getattr(self, name)
+            if tuple(value.shape) != shape or value.dtype != dtype or value.device != self.features.device:
+                raise StgraphError(
+                    f"{name} must be {shape} {dtype} on {self.features.device} for {n} tokens, got "
+                    f"{tuple(value.shape)} {value.dtype} on {value.device}"
+                )
+        if not self.grids:
+            raise StgraphError("VideoTokens needs at least one video")
+        for index, grid in enumerate(self.grids):
+            if min(grid) < 1:
+                raise StgraphError(f"video {index} has grid {tuple(grid)}; frames, height and width must be at least 1")
+        if self.timestamps is not None and [len(t) for t in self.timestamps] != [g.frames for g in self.grids]:
+            raise StgraphError("timestamps must hold one second per frame of every video")
+        if n:
+            self._check_order()
+
+    def _check_order(self) -> None:
+        height, width = (max(g[axis] for g in self.grids) + 1 for axis in (1, 2))
+        frames = max(g.frames for g in self.grids)
+        limits = torch.tensor(self.grids, device=self.device)
+        batch, coords = self.batch, self.coords
+        if int(batch.min()) < 0 or int(batch.max()) >= len(self.grids):
+            raise StgraphError(f"batch must hold video numbers from 0 to {len(self.grids) - 1}")
+        inside = ((coords >= 0) & (coords < limits[batch])).all(1)
+        allowed = ((coords >= 0) & (coords <= limits[batch]) & torch.tensor([False, True, True], device=self.device)).any(1)
+        wrong = ~torch.where(self.separator, allowed | inside, inside)
+        if bool(wrong.any()):
+            i = int(wrong.nonzero()[0])
+            raise StgraphError(
+                f"token {i} of video {int(batch[i])} is at {tuple(coords[i].tolist())}, outside its grid "
+                f"{tuple(self.grids[int(batch[i])])}"
+            )
+        key = ((batch * frames + coords[:, 0]) * height + coords[:, 1]) * width + coords[:, 2]
+        if bool((key[1:] <= key[:-1]).any()):
+            i = int((key[1:] <= key[:-1]).nonzero()[0]) + 1
+            raise StgraphError(
+                "tokens must be grouped by video and in raster order (frame, row, column) without repeats; "
+                f"token {i} is not after token {i - 1}"
+            )
+
+    # -- construction ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_grid(
+        cls,
+        grid: Tensor | Sequence[Tensor],
+        *,
+        mask: Tensor | Sequence[Tensor] | None = None,
+        newline: bool = False,
+        timestamps: Tensor | Sequence[Tensor] | None = None,
+    ) -> VideoTokens:
+        """Tokens of a dense grid, without a copy.
+
+        Args:
+            grid: (T, H, W, d), a batch (B, T, H, W, d), or a sequence of (T, H, W, d) of any sizes (joined by one copy).
+            mask: the same shape without d, bool, True where a token exists; the rest is left out.
+            newline: the last column holds one newline token per row, as LLaVA-Video lays its tokens out: W − 1 columns of
+                tokens and one of separators.
+            timestamps: (T,) seconds of the frames, or a sequence of them.
+        """
+        videos = _as_videos(grid, 4, "grid must be (T, H, W, d), (B, T, H, W, d) or a sequence of (T, H, W, d)")
+        masks = None if mask is None else _as_videos(mask, 3, "mask must have the grid's shape without d")
+        times = None if timestamps is None else ([timestamps] if isinstance(timestamps, Tensor) else list(timestamps))
+        parts = []
+        if masks is not None and len(masks) != len(videos):
+            raise StgraphError(f"mask covers {len(masks)} videos, the grid {len(videos)}")
+        for index, x in enumerate(videos):
+            shape = tuple(x.shape[:3])
+            if min(shape) < 1 or (newline and shape[2] < 2):
+                raise StgraphError(f"video {index} has an empty grid {shape}")
+            layout: SeparatorLayout = "row" if newline else "none"
+            size = Grid(shape[0], shape[1], shape[2] - int(newline))
+            part = cls.from_sequence(x.reshape(-1, x.shape[3]), size, separators=layout)
+            if masks is not None:
+                keep = masks[index]
+                if tuple(keep.shape) != shape or keep.dtype != torch.bool:
+                    raise StgraphError(f"mask of video {index} must be bool {shape}, got {tuple(keep.shape)} {keep.dtype}")
+                part = part.take(keep.reshape(-1).nonzero()[:, 0])
+            parts.append(part)
+        if len(parts) > 1 and isinstance(grid, Tensor) and masks is None:  # a batch in one tensor: view it whole
+            joined = cls.cat([replace(p, features=p.features[:, :1]) for p in parts])
+            joined = replace(joined, features=grid.reshape(-1, grid.shape[-1]))
+        else:
+            joined = cls.cat(parts)
+        return joined if times is None else replace(joined, timestamps=tuple(t.double() for t in times))
+
+    @classmethod
+    def from_sequence(
+        cls, features: Tensor, grid: Grid | tuple[int, int, int], *, separators: SeparatorLayout = "none"
+    ) -> VideoTokens:
+        """Tokens of one video as the LLM sees them, (N, d) in raster order, without a copy.
+
+        Args:
+            features: (N, d).
+            grid: (T, H, W) of the visual tokens, separators not counted.
+            separators: where newline tokens lie: ``"none"``; ``"row"``, one after each row (LLaVA-Video); ``"frame"``,
+                one after each frame; ``"trailing"``, one after the video (LLaVA-OneVision).
+
+        Raises:
+            StgraphError: N is not what the grid and the separators add up to.
+        """
+        check_choice("separators", separators, ("none", "row", "frame", "trailing"))
+        grid = Grid(*grid)
+        frames, height, width = grid
+        count = {"none": 0, "row": frames * height, "frame": frames, "trailing": 1}[separators]
+        if features.ndim != 2 or features.shape[0] != grid.size + count:
+            raise StgraphError(
+                f"a grid of {frames} × {height} × {width} tokens"
+                + (f" and {count} separators" if count else "")
+                + f" needs {grid.size + count} rows of features, got {tuple(features.shape)}"
+            )
+        device = features.device
+        columns = width + (separators == "row")
+        axes = [torch.arange(n, device=device) for n in (frames, height, columns)]
+        coords = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+        if separators == "frame":
+            after = torch.stack([axes[0], torch.full_like(axes[0], height), torch.zeros_like(axes[0])], -1)
+            coords = torch.cat([coords.view(frames, -1, 3), after[:, None]], 1).reshape(-1, 3)
+        elif separators == "trailing":
+            coords = torch.cat([coords, torch.tensor([[frames - 1, height, 0]], device=device)])
+        separator = (coords[:, 2] == width) | (coords[:, 1] == height)
+        return cls(features, coords, torch.zeros(len(coords), dtype=torch.int64, device=device), separator, (grid,))
+
+    @classmethod
+    def cat(cls, parts: Sequence[VideoTokens]) -> VideoTokens:
+        """Several token sets as one batch (one copy of the features when there is more than one)."""
+        if not parts:
+            raise StgraphError("VideoTokens.cat needs at least one part")
+        if len(parts) == 1:
+            return parts[0]
+        if len({(p.features.shape[1], p.features.dtype, p.device) for p in parts}) > 1:
+            raise StgraphError("videos of one batch must share the feature size, dtype and device")
+        offsets = itertools.accumulate((p.num_videos for p in parts[:-1]), initial=0)
+        known = all(p.timestamps is not None for p in parts)
+        return cls(
+            torch.cat([p.features for p in parts]),
+            torch.cat([p.coords for p in parts]),
+            torch.cat([p.batch + offset for p, offset in zip(parts, offsets, strict=True)]),
+            torch.cat([p.separator for p in parts]),
+            tuple(g for p in parts for g in p.grids),
+            tuple(t for p in parts for t in p.timestamps or ()) if known else None,
+        )
+
+    # -- views ----------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self.features.shape[0]
+
+    def __repr__(self) -> str:
+        grids = ", ".join("×".join(map(str, g)) for g in self.grids[:4]) + (", …" if len(self.grids) > 4 else "")
+        dtype = str(self.features.dtype).removeprefix("torch.")
+        return f"VideoTokens({len(self)} tokens × {self.features.shape[1]} {dtype}, grids {grids}, {self.num_separators} separators)"
+
+    @property
+    def num_videos(self) -> int:
+        """Number of videos in the batch."""
+        return len(self.grids)
+
+    @property
+    def num_separators(self) -> int:
+        """Number of newline tokens."""
+        return int(self.separator.sum())
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the features."""
+        return self.features.device
+
+    @property
+    def offsets(self) -> list[int]:
+        """First token of every video, and N: ``num_videos + 1`` numbers."""
+        edges = torch.arange(self.num_videos + 1, device=self.device)
+        return torch.searchsorted(self.batch, edges).tolist()
+
+    def take(self, index: Tensor) -> VideoTokens:
+        """The tokens at ``index`` (sorted int64), of the same videos: a copy of these rows."""
+        return replace(
+            self,
+            features=self.features[index],
+            coords=self.coords[index],
+            batch=self.batch[index],
+            separator=self.separator[index],
+        )
+
+    def video(self, index: int) -> VideoTokens:
+        """One video of the batch, as views."""
+        offsets = self.offsets
+        rows = slice(offsets[index], offsets[index + 1])
+        return VideoTokens(
+            self.features[rows],
+            self.coords[rows],
+            self.batch[rows] - index,
+            self.separator[rows],
+            (self.grids[index],),
+            None if self.timestamps is None else (self.timestamps[index],),
+        )
+
+    def lattice(self, index: int, *, with_separators: bool = False) -> Tensor | None:
+        """(T, H, W, d) view of one video without its separators, or None when grid positions are missing.
+
+        With ``with_separators`` a newline column counts as a column of the grid.
+        """
+        frames, height, width = self.grids[index]
+        offsets = self.offsets
+        rows = slice(offsets[index], offsets[index + 1])
+        coords = self.coords[rows]
+        x = self.features[rows]
+        if len(x) == frames * height * (width + 1) and bool((coords[width :: width + 1, 2] == width).all()):
+            view = x.view(frames, height, width + 1, -1)
+            return view if with_separators else view[:, :, :width]
+        if len(x) == frames * (height * width + 1) and bool((coords[height * width :: height * width + 1, 1] == height).all()):
+            view = x.view(frames, height * width + 1, -1)[:, : height * width].unflatten(1, (height, width))
+            return None if with_separators else view
+        if int(self.separator[rows].sum()) == len(x) - frames * height * width and not bool(
+            self.separator[rows][: frames * height * width].any()
+        ):
+            view = x[: frames * height * width].view(frames, height, width, -1)
+            return view if not with_separators or len(x) == len(view.flatten(0, 2)) else None
+        return None
+
+
+def _as_videos(value: Tensor | Sequence[Tensor], ndim: int, message: str) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        videos = [value] if value.ndim == ndim else list(value) if value.ndim == ndim + 1 else []
+    else:
+        videos = list(value)
+    if not videos or any(v.ndim != ndim for v in videos):
+        shapes = tuple(value.shape) if isinstance(value, Tensor) else [tuple(v.shape) for v in videos]
+        raise StgraphError(f"{message}, got {shapes}")
+    return videos
