@@ -274,19 +274,19 @@ class VideoTokens:
         frames, height, width = self.grids[index]
         offsets = self.offsets
         rows = slice(offsets[index], offsets[index + 1])
-        coords = self.coords[rows]
-        x = self.features[rows]
-        if len(x) == frames * height * (width + 1) and bool((coords[width :: width + 1, 2] == width).all()):
+        x, coords, separators = self.features[rows], self.coords[rows], int(self.separator[rows].sum())
+        area = height * width
+        if len(x) - separators != frames * area:
+            return None
+        if separators == frames * height and bool((coords[width :: width + 1, 2] == width).all()):
             view = x.view(frames, height, width + 1, -1)
             return view if with_separators else view[:, :, :width]
-        if len(x) == frames * (height * width + 1) and bool((coords[height * width :: height * width + 1, 1] == height).all()):
-            view = x.view(frames, height * width + 1, -1)[:, : height * width].unflatten(1, (height, width))
-            return None if with_separators else view
-        if int(self.separator[rows].sum()) == len(x) - frames * height * width and not bool(
-            self.separator[rows][: frames * height * width].any()
-        ):
-            view = x[: frames * height * width].view(frames, height, width, -1)
-            return view if not with_separators or len(x) == len(view.flatten(0, 2)) else None
+        if with_separators and separators:
+            return None
+        if separators == frames and bool((coords[area :: area + 1, 1] == height).all()):
+            return x.view(frames, area + 1, -1)[:, :area].unflatten(1, (height, width))
+        if not bool(self.separator[rows][: frames * area].any()):
+            return x[: frames * area].view(frames, height, width, -1)
         return None
 
 

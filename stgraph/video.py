@@ -1,10 +1,34 @@
-"""Video: sampled frames of a file."""
+"""Video: sampled frames of a file, how they are read, and a writer."""
 
 from __future__ import annotations
 
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+from uuid import uuid4
 
+import numpy as np
+import torch
 from torch import Tensor
+
+from .errors import StgraphError, check_number
+
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame, VideoStream
+    from av.container import InputContainer
+
+DEFAULT_FRAMES = 64
+
+#: Seconds by which a stored display time may be off: Matroska and Flash keep whole milliseconds.
+ROUNDING = 5e-4
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -12,11 +36,14 @@ class Video:
     """Frames of a video and when they are shown.
 
     Attributes:
-        frames: (T, 3, H, W) uint8 RGB.
-        timestamps: (T,) float64, seconds from the start of the file.
+        frames: (T, 3, H, W) uint8 RGB, T ≥ 1.
+        timestamps: (T,) float64, seconds from the first frame of the file's video stream, strictly increasing.
         source: the path it was read from, or None.
         duration: seconds of the whole file, or None when unknown.
         notes: sentences about what a reader did that a user should know (fewer frames than asked for, ...).
+
+    Raises:
+        StgraphError: shapes, dtypes or an order of timestamps that do not fit together.
     """
 
     frames: Tensor
@@ -24,3 +51,520 @@ class Video:
     source: str | None = None
     duration: float | None = None
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        shape, dtype = tuple(self.frames.shape), self.frames.dtype
+        if len(shape) != 4 or shape[1] != 3 or min(shape) < 1 or dtype != torch.uint8:
+            raise StgraphError(f"frames must be (T, 3, H, W) uint8 with at least one frame, got {shape} {dtype}")
+        if tuple(self.timestamps.shape) != shape[:1] or self.timestamps.dtype != torch.float64:
+            raise StgraphError(
+                f"timestamps must be ({shape[0]},) float64, one second per frame, got "
+                f"{tuple(self.timestamps.shape)} {self.timestamps.dtype}"
+            )
+        if not bool(self.timestamps.isfinite().all()) or bool((self.timestamps.diff() <= 0).any()):
+            raise StgraphError("timestamps must be finite and strictly increasing")
+
+    def __len__(self) -> int:
+        return self.frames.shape[0]
+
+    def __repr__(self) -> str:
+        span = f"{float(self.timestamps[0]):.2f}–{float(self.timestamps[-1]):.2f} s"
+        return f"Video({len(self)} frames of {self.height}×{self.width}, {span}, source={self.source!r})"
+
+    @property
+    def height(self) -> int:
+        """Rows of a frame."""
+        return self.frames.shape[2]
+
+    @property
+    def width(self) -> int:
+        """Columns of a frame."""
+        return self.frames.shape[3]
+
+
+# -- which frames -----------------------------------------------------------------------------------------------------
+
+
+def choose_frames(
+    times: np.ndarray,
+    *,
+    end: float,
+    start: float = 0.0,
+    frames: int | None = None,
+    fps: float | None = None,
+    stride: int | None = None,
+) -> np.ndarray:
+    """Which frames are on screen at the sampled times.
+
+    A frame is on screen from its own time to that of the next one, whatever the rate. Exactly one of ``frames``,
+    ``fps`` and ``stride`` is given; :func:`read_video` says what they mean.
+
+    Args:
+        times: (F,) float64, strictly increasing display times in seconds.
+        end: sample times are before this second; the last frame is on screen until then.
+        start: sample times begin at this second.
+        frames: number of sample times, evenly spaced from ``start`` to the last frame before ``end``, both included.
+        fps: sample times ``start``, ``start + 1/fps``, ...
+        stride: every stride-th frame, whatever its time.
+
+    Returns:
+        int64 frame numbers, strictly increasing: a frame that is on screen at several sample times is taken once.
+    """
+    first = max(int(_on_screen(times, start)), 0)
+    last = max(int(np.searchsorted(times, end - ROUNDING)) - 1, first)
+    if stride is not None:
+        return np.arange(first, last + 1, stride)
+    begin = max(start, float(times[first]))
+    if fps is not None:
+        # Sample k falls to the frame whose time is the last one before it: count samples per frame, never list them.
+        edges = np.append(times[first : last + 1], end)
+        sample = np.ceil((edges - ROUNDING - begin) * fps).clip(min=0)
+        return first + np.flatnonzero(np.diff(sample) > 0)
+    assert frames is not None
+    if frames > last - first:
+        return np.arange(first, last + 1)
+    return np.unique(_on_screen(times, np.linspace(begin, times[last], frames)))
+
+
+def _on_screen(times: np.ndarray, seconds: float | np.ndarray) -> np.ndarray:
+    number: np.ndarray = np.searchsorted(times, np.asarray(seconds) + ROUNDING, side="right") - 1
+    return number
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_video(
+    path: str | Path,
+    *,
+    frames: int | None = None,
+    fps: float | None = None,
+    stride: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    size: int | None = None,
+    allow_corrupt: bool = False,
+    progress: bool | Progress = False,
+) -> Video:
+    """Sample frames of a video file.
+
+    At most one of ``frames``, ``fps`` and ``stride``; 64 frames when none is given. Sample times are in seconds from
+    the first frame of the video stream, and each yields the frame that is on screen then, so variable frame rates are
+    sampled by time. No frame is returned twice: ``len(video)`` may be smaller than ``frames``, and a note says so.
+
+    The file is read twice, never held: once for the display times of all its frames, without decoding, then to decode
+    just the groups of pictures that hold a sampled frame. Memory is that of the sampled frames plus 24 bytes per frame
+    of the file. The display rotation (and mirroring) of the file is applied; pixels that are not square are left as
+    stored, with a note. Colours become 8-bit RGB by FFmpeg's rules; of several video streams the first is read.
+
+    Args:
+        path: any file that FFmpeg reads.
+        frames: this many, evenly spaced over ``[start, end)`` as ``numpy.linspace`` does, first and last frame included
+            (the sampling of LLaVA-Video).
+        fps: this many per second from ``start``; from the file's own rate upwards this is every frame once.
+        stride: every stride-th frame: 1 is every frame, 2 every second one.
+        start: first second, 0 when not given.
+        end: second to stop before, the end of the video when not given.
+        size: the shorter side of the frames after resizing (area average when shrinking), in pixels.
+        allow_corrupt: use what can be decoded of a truncated or corrupt file, and say so in ``notes``. Only sampled
+            stretches are decoded, so damage elsewhere that leaves the container intact is not seen.
+        progress: True shows a bar on stderr; a function is called with (frames done, frames chosen).
+
+    Raises:
+        StgraphError: no such file, not a video, no frames, audio only, truncated or corrupt, or arguments out of range.
+    """
+    given = {"frames": frames, "fps": fps, "stride": stride}
+    if sum(value is not None for value in given.values()) > 1:
+        raise StgraphError(f"give one of frames, fps and stride, got {given}")
+    for name, value in (("frames", frames), ("stride", stride), ("size", size)):
+        if value is not None:
+            check_number(name, value, at_least=1, integer=True)
+    if fps is not None:
+        check_number("fps", fps, above=0)
+    source = Path(path)
+    damage = _Damage(source, allow_corrupt)
+
+    index = _scan(source, damage)
+    begin, stop = _window(source, start, end, index.duration, index.longest)
+    wanted = DEFAULT_FRAMES if frames is fps is stride is None else frames
+    chosen = choose_frames(index.times, start=begin, end=stop, frames=wanted, fps=fps, stride=stride)
+    with _reporter(progress) as report:
+        pictures, timestamps, notes = _render(source, index, chosen, size, damage, report)
+    if wanted is not None and len(timestamps) < wanted:
+        notes.append(f"{wanted} frames were asked for; {len(timestamps)} distinct ones are shown at these times")
+    return Video(pictures, timestamps, str(path), index.duration, (*index.notes, *notes, *damage.notes))
+
+
+@dataclass(frozen=True)
+class _Index:
+    """When the frames of a file are shown and which packets it takes to decode each.
+
+    ``keys`` (F,) are display times in ticks, or plain frame numbers where the file has no usable times; ``packet`` (F,)
+    is the place of each frame's packet in the file, ``keyframe`` (F,) that of the packet from which decoding must start,
+    and ``keyframe_key`` (F,) its display time.
+    """
+
+    keys: np.ndarray
+    packet: np.ndarray
+    keyframe: np.ndarray
+    keyframe_key: np.ndarray
+    tick: float
+    duration: float
+    longest: float
+    timed: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def times(self) -> np.ndarray:
+        """(F,) float64 seconds from the first frame."""
+        return (self.keys - self.keys[0]) * self.tick
+
+
+class _Damage:
+    """What is broken in a file: the first finding is an error, or with ``allowed`` all become one note."""
+
+    def __init__(self, path: Path, allowed: bool) -> None:
+        self.path, self.allowed = path, allowed
+        self.findings: dict[str, None] = {}
+
+    def found(self, what: str) -> None:
+        if not self.allowed:
+            raise StgraphError(
+                f"{self.path} is truncated or corrupt: {what}; allow_corrupt=True uses what can be decoded"
+            )
+        self.findings[what] = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        if not self.findings:
+            return ()
+        more = f" (and {len(self.findings) - 1} more)" if len(self.findings) > 1 else ""
+        return (f"the file is truncated or corrupt: {next(iter(self.findings))}{more}; what could be decoded was used",)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The container and its first video stream that is not a cover picture."""
+    import av
+
+    if not path.exists():
+        raise StgraphError(f"no such file: {path}")
+    if path.is_dir():
+        raise StgraphError(f"{path} is a folder; give the path of one video file")
+    unreadable = f"{path} is not a video that FFmpeg can read, or its header is cut off"
+    try:
+        container = av.open(f"file:{path}")  # without the scheme FFmpeg takes "a:b.mp4" for a protocol
+    except av.error.PermissionError:
+        raise StgraphError(f"{path} may not be read by this user; change its permissions") from None
+    except (av.error.FFmpegError, OSError):
+        raise StgraphError(unreadable) from None
+    with container:
+        if container.format.name == "tty":  # FFmpeg plays plain text as terminal art
+            raise StgraphError(unreadable)
+        streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+        if not streams:
+            content = "only sound" if container.streams.audio else "no video stream"
+            raise StgraphError(f"{path} holds {content}; give a file with pictures")
+        stream = streams[0]
+        stream.thread_type = "AUTO"
+        yield container, stream
+
+
+def _scan(path: Path, damage: _Damage) -> _Index:
+    """Read all packets of the file without decoding them."""
+    import av
+
+    keys, keyframe_keys = array("q"), array("q")
+    packets, keyframes = array("q"), array("q")
+    position, length = 0, 0
+    latest, last_dts, file_end = None, None, 0.0
+    with _open(path) as (container, stream):
+        timed = container.format.name != "avi"  # it stores decoding order only; FFmpeg's guesses fail with B-frames
+        tick, rate = float(stream.time_base or 1), float(stream.average_rate or stream.guessed_rate or 25)
+        declared = None if container.duration is None else container.duration / av.time_base
+        origin = (container.start_time or 0) / av.time_base
+        aspect = stream.sample_aspect_ratio
+        try:
+            for packet in container.demux():
+                if not packet.size:
+                    continue
+                if packet.is_corrupt:
+                    damage.found("a packet is incomplete")
+                if packet.pts is not None:
+                    seconds = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    file_end = max(file_end, seconds - origin)
+                if packet.stream_index != stream.index:
+                    continue
+                if packet.pts is None or (last_dts is not None and packet.dts is not None and packet.dts < last_dts):
+                    timed = False
+                else:
+                    last_dts = packet.dts if packet.dts is not None else last_dts
+                    if packet.is_keyframe:
+                        keyframes.append(position)
+                        keyframe_keys.append(packet.pts)
+                    if not packet.is_discard:  # cut away by an edit list: needed to decode others, never shown
+                        keys.append(packet.pts)
+                        packets.append(position)
+                        if latest is None or packet.pts >= latest:
+                            latest, length = packet.pts, packet.duration or 0
+                position += 1
+        except av.error.FFmpegError as error:
+            damage.found(f"reading stops after {position} packets ({error.strerror})")
+    notes = () if not aspect or aspect == 1 else (f"pixels are not square ({aspect}); frames are kept as stored",)
+    slack = max(0.5, 2 / rate)
+    if declared is not None and file_end and file_end + slack < declared:
+        damage.found(f"it declares {declared:.2f} s and ends after {file_end:.2f} s")
+    if not timed:
+        return _count(path, rate, damage, notes)
+    shown, where = np.unique(np.frombuffer(keys, dtype=np.int64), return_index=True)
+    place = np.frombuffer(packets, dtype=np.int64)[where]
+    starts, start_keys = np.frombuffer(keyframes, dtype=np.int64), np.frombuffer(keyframe_keys, dtype=np.int64)
+    if len(starts) == 0:
+        starts, start_keys = np.zeros(1, dtype=np.int64), shown[:1]
+    order = np.argsort(start_keys, kind="stable")
+    starts, start_keys = starts[order], start_keys[order]
+    decodable = len(start_keys) > 0 and shown >= start_keys[0]  # a recording may begin in the middle of a group
+    if not np.any(decodable):
+        raise StgraphError(f"{path} has no frames; give a video with at least one")
+    shown, place = shown[decodable], place[decodable]
+    group = np.searchsorted(start_keys, shown, side="right") - 1
+    gaps = np.diff(shown) * tick
+    length_seconds = length * tick or (float(np.median(gaps)) if len(gaps) else 1 / rate)
+    duration = float(shown[-1] - shown[0]) * tick + length_seconds
+    longest = max(duration, declared or 0.0)
+    return _Index(
+        shown, place, np.minimum(starts[group], place), start_keys[group], tick, duration, longest, True, notes
+    )
+
+
+def _count(path: Path, rate: float, damage: _Damage, notes: tuple[str, ...]) -> _Index:
+    """The index of a file without usable display times: all frames are decoded, and timed by the frame rate."""
+    with _open(path) as (container, stream):
+        count = sum(1 for _ in _pictures(container, stream, [_EVERYTHING], damage))
+    if count == 0:
+        raise StgraphError(f"{path} has no frames; give a video with at least one")
+    numbers, zeros = np.arange(count), np.zeros(count, dtype=np.int64)
+    note = f"the file holds no usable display times; frames were timed at {rate:g} per second"
+    return _Index(numbers, numbers, zeros, zeros, 1 / rate, count / rate, count / rate, False, (*notes, note))
+
+
+def _window(path: Path, start: float | None, end: float | None, duration: float, longest: float) -> tuple[float, float]:
+    if start is not None:
+        check_number("start", start, at_least=0)
+    if end is not None:
+        check_number("end", end, above=0)
+    begin, stop = start or 0.0, duration if end is None else end
+    if start is not None and end is not None and start >= end:
+        raise StgraphError(f"start must be before end, got {start:g} s and {end:g} s")
+    if begin >= duration or stop > longest + ROUNDING:
+        name, value = ("start", begin) if begin >= duration else ("end", stop)
+        raise StgraphError(f"{name} is {value:g} s, but {path} lasts {duration:.3f} s; choose a time inside it")
+    return begin, stop
+
+
+def _sampled(
+    path: Path, index: _Index, chosen: np.ndarray, damage: _Damage
+) -> Iterator[tuple[int, int, VideoFrame | None]]:
+    """For each chosen frame: its number, the number of the decoded frame then on screen, and that frame."""
+    spans: list[_Span] = []
+    for first, last, key in zip(index.keyframe[chosen], index.packet[chosen], index.keyframe_key[chosen], strict=True):
+        if spans and first <= spans[-1].last + 1:
+            spans[-1].last = max(last, spans[-1].last)
+        else:
+            spans.append(_Span(int(first), int(last), int(key)))
+    if not index.timed:
+        spans = [_EVERYTHING]
+    queue = deque(chosen.tolist())
+    number, frame = -1, None
+    with _open(path) as (container, stream):
+        for count, decoded in enumerate(_pictures(container, stream, spans, damage)):
+            key = decoded.pts if index.timed else count
+            now = -1 if key is None else int(np.searchsorted(index.keys, key, side="right")) - 1
+            while queue and queue[0] < now:
+                yield queue.popleft(), number, frame
+            if not queue:
+                return
+            if now > number:
+                number, frame = now, decoded
+    for left in queue:
+        yield left, number, frame
+
+
+@dataclass
+class _Span:
+    """Packets from a keyframe, shown at ``key``, to a sampled frame."""
+
+    first: int
+    last: int
+    key: int | None
+
+
+_EVERYTHING = _Span(0, 2**62, None)
+
+
+def _pictures(
+    container: InputContainer, stream: VideoStream, spans: list[_Span], damage: _Damage
+) -> Iterator[VideoFrame]:
+    """Decode the packets inside the (sorted, disjoint) spans; the packets between them never reach the decoder."""
+    import av
+
+    def decode(packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+        try:
+            return stream.codec_context.decode(packet)
+        except av.error.FFmpegError as error:
+            damage.found(f"decoding fails ({error.strerror})")
+            return []
+
+    todo, position = deque(spans), -1
+    try:
+        for packet in container.demux(stream):
+            if not packet.size:
+                continue
+            position += 1
+            span = todo[0]
+            if position < span.first:
+                continue
+            # Leading pictures of an open group refer to the group before, which was not decoded.
+            if span.key is None or packet.pts is None or packet.pts >= span.key:
+                yield from decode(packet)
+            if position == span.last:
+                yield from decode(None)
+                stream.codec_context.flush_buffers()
+                todo.popleft()
+                if not todo:
+                    return
+    except av.error.FFmpegError as error:
+        damage.found(f"reading stops after {position + 1} packets ({error.strerror})")
+    yield from decode(None)
+
+
+def _render(
+    path: Path, index: _Index, chosen: np.ndarray, size: int | None, damage: _Damage, report: Progress
+) -> tuple[Tensor, Tensor, list[str]]:
+    """The chosen frames as (T, 3, H, W) uint8, their seconds, and notes."""
+    pictures: Tensor | None = None
+    numbers: list[int] = []
+    notes: dict[str, None] = {}
+    stored = scaled = (0, 0)
+    for done, (wanted, number, frame) in enumerate(_sampled(path, index, chosen, damage), start=1):
+        report(done, len(chosen))
+        # Field pairs and hidden reference frames are packets without a picture of their own: on screen is the frame
+        # before. Anything further back was lost.
+        if frame is None or wanted - number > 1:
+            damage.found(f"the frame at {index.times[wanted]:.2f} s cannot be decoded")
+            continue
+        if frame.is_corrupt:
+            damage.found(f"the frame at {index.times[wanted]:.2f} s is damaged")
+        if numbers and number <= numbers[-1]:
+            continue
+        if pictures is None:
+            stored = (frame.height, frame.width)
+            scale = 1.0 if size is None else size / min(stored)
+            scaled = (max(1, round(frame.height * scale)), max(1, round(frame.width * scale)))
+        elif (frame.height, frame.width) != stored:
+            notes["the frame size changes within the file; frames were scaled to the first one"] = None
+        image, upright = _upright(frame, scaled)
+        if not upright:
+            notes["the file asks for a rotation that is no quarter turn; frames are kept as stored"] = None
+        if pictures is None:
+            pictures = torch.empty((len(chosen), 3, *image.shape[:2]), dtype=torch.uint8)
+        pictures[len(numbers)] = torch.from_numpy(image).permute(2, 0, 1)
+        numbers.append(number)
+    if pictures is None:
+        raise StgraphError(f"no frame of {path} can be decoded; the file is corrupt or its codec is not supported")
+    return pictures[: len(numbers)], torch.from_numpy(index.times[numbers]), list(notes)
+
+
+def _upright(frame: VideoFrame, scaled: tuple[int, int]) -> tuple[np.ndarray, bool]:
+    """The frame as (H, W, 3) uint8 RGB, ``scaled`` (rows, columns) and then turned as its display matrix asks.
+
+    The matrix maps stored to shown coordinates: x' = a·x + c·y, y' = b·x + d·y, in 16.16 fixed point.
+    """
+    height, width = scaled
+    shrinks = height < frame.height
+    rgb = frame.reformat(width, height, "rgb24", interpolation="AREA" if shrinks else "BILINEAR").to_ndarray()
+    image = cast("np.ndarray", rgb)
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return image, True
+    a, b, _, c, d = np.frombuffer(cast("bytes", matrix), dtype=np.int32)[:5].tolist()
+    straight, turned = a and d and not (b or c), b and c and not (a or d)
+    if turned:
+        image = image.swapaxes(0, 1)
+    if straight or turned:
+        image = image[:: 1 if (b if turned else d) > 0 else -1, :: 1 if (c if turned else a) > 0 else -1]
+    return np.ascontiguousarray(image), bool(straight or turned)
+
+
+@contextmanager
+def _reporter(progress: bool | Progress) -> Iterator[Progress]:
+    if callable(progress):
+        yield progress
+    elif not progress:
+        yield lambda done, total: None
+    else:
+        from rich.console import Console
+        from rich.progress import Progress as Bar
+
+        with Bar(console=Console(stderr=True)) as bar:
+            task = bar.add_task("reading video", total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_video(
+    path: str | Path, frames: Tensor | Iterable[Tensor], fps: float, *, quality: int = 18, preset: str = "medium"
+) -> None:
+    """Write an H.264 MP4 that every player reads (yuv420p).
+
+    Odd heights and widths grow by one row or column, a copy of the last: 4:2:0 colour needs even sizes. The file
+    appears under its name only when it is complete.
+
+    Args:
+        path: ends in ``.mp4``.
+        frames: (T, 3, H, W) uint8 RGB, or an iterable of (3, H, W) uint8, which is never held as a whole.
+        fps: frames per second.
+        quality: x264's constant rate factor, 0 (lossless) to 51.
+        preset: x264's speed preset.
+
+    Raises:
+        StgraphError: no frames, frames of different shape or dtype, or a folder that cannot be written.
+    """
+    import av
+
+    path = Path(path)
+    if path.suffix.lower() != ".mp4":
+        raise StgraphError(f"write_video writes MP4, but the path is {path}; let it end in .mp4")
+    check_number("fps", fps, above=0)
+    check_number("quality", quality, at_least=0, at_most=51, integer=True)
+    rest = iter(frames)
+    first = next(rest, None)
+    if first is None:
+        raise StgraphError("write_video needs at least one frame")
+    partial = path.with_name(f".{path.stem}-{uuid4().hex}.part")
+    try:
+        with av.open(f"file:{partial}", "w", format="mp4") as container:
+            rate = Fraction(fps).limit_denominator(1001)
+            stream = container.add_stream("libx264", rate=rate, options={"crf": str(quality), "preset": preset})
+            stream.height, stream.width = (n + n % 2 for n in first.shape[-2:])
+            stream.pix_fmt = "yuv420p"
+            for number, frame in enumerate(chain((first,), rest)):
+                if frame.ndim != 3 or frame.shape != first.shape or frame.shape[0] != 3 or frame.dtype != torch.uint8:
+                    raise StgraphError(
+                        f"frames must be (3, H, W) uint8 of one size, got {tuple(frame.shape)} {frame.dtype} for frame "
+                        f"{number} after {tuple(first.shape)}"
+                    )
+                image = np.ascontiguousarray(frame.permute(1, 2, 0).cpu().numpy())
+                even = np.pad(image, [(0, n % 2) for n in image.shape[:2]] + [(0, 0)], mode="edge")
+                picture = av.VideoFrame.from_ndarray(even, format="rgb24")
+                picture.pts = number
+                container.mux(stream.encode(picture))
+            container.mux(stream.encode(None))
+        partial.replace(path)
+    except (OSError, av.error.FFmpegError) as error:
+        reason = error.strerror or error
+        raise StgraphError(f"{path} cannot be written ({reason}); check the folder and the free space") from None
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,93 @@
+"""DifferenceDetector and Difference: where a video changes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..edges import TEMPORAL
+from ..errors import StgraphError
+from ..graph import SpatioTemporalGraph
+from .events import Event, group_events
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """How much every token differs from its past, and which ones are events.
+
+    Attributes:
+        score: (V,) float32, larger = differs more; 0 for tokens without a past.
+        marked: (V,) bool, the event tokens T_event: score above the threshold of their video.
+        threshold: one score per video above which a token is marked.
+        method: name and parameters of the detector that made it.
+    """
+
+    score: Tensor
+    marked: Tensor
+    threshold: tuple[float, ...]
+    method: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Difference({int(self.marked.sum())} of {len(self.marked)} tokens marked, {self.method})"
+
+    def events(self, graph: SpatioTemporalGraph) -> list[Event]:
+        """The marked tokens joined in space and time into events, in order of their first frame."""
+        return group_events(graph, self.score, self.marked)
+
+
+@dataclass(frozen=True)
+class DifferenceDetector(ABC):
+    """A difference detector; fields are its parameters, calling it does the work.
+
+    A method implements :meth:`score` and :meth:`threshold_for` for the graph of one video. This class runs them video by
+    video and marks the tokens whose score is strictly above the threshold.
+    """
+
+    def __call__(self, graph: SpatioTemporalGraph) -> Difference:
+        """The differences along ``graph``, which is not changed.
+
+        Raises:
+            StgraphError: the method returned scores that are not one finite number per vertex.
+        """
+        scores, marks, thresholds = [], [], []
+        for index in range(graph.num_videos):
+            video = graph.video(index)
+            score = self.score(video)
+            if score.shape != (video.num_nodes,) or not bool(score.isfinite().all()):
+                raise StgraphError(
+                    f"difference detector {type(self).__name__} must return one finite score for each of "
+                    f"{video.num_nodes} vertices, got {tuple(score.shape)}"
+                )
+            threshold = self.threshold_for(score, video)
+            scores.append(score.float())
+            marks.append(score > threshold)
+            thresholds.append(threshold)
+        from . import DIFFERENCES
+
+        return Difference(torch.cat(scores), torch.cat(marks), tuple(thresholds), DIFFERENCES.config(self))
+
+    def score(self, graph: SpatioTemporalGraph) -> Tensor:
+        """(V,) float32 difference of every vertex from its past; by default 1 − w of its temporal edge."""
+        return temporal_difference(graph)
+
+    @abstractmethod
+    def threshold_for(self, score: Tensor, graph: SpatioTemporalGraph) -> float:
+        """The score above which a vertex of this video is marked, ≥ 0."""
+
+
+def temporal_difference(graph: SpatioTemporalGraph) -> Tensor:
+    """1 − w of the temporal edge that ends in each vertex: (V,) float32, the largest where several do, 0 where none does."""
+    temporal = graph.edge_kind == TEMPORAL
+    later, drop = graph.edge_index[1, temporal], 1 - graph.edge_weight[temporal]
+    return graph.edge_weight.new_zeros(graph.num_nodes).scatter_reduce(0, later, drop, "amax")
+
+
+def has_past(graph: SpatioTemporalGraph) -> Tensor:
+    """(V,) bool, True for vertices in which a temporal edge ends."""
+    past = torch.zeros(graph.num_nodes, dtype=torch.bool, device=graph.token.device)
+    past[graph.edge_index[1, graph.edge_kind == TEMPORAL]] = True
+    return past

@@ -1,0 +1,31 @@
+"""Fixed threshold: the paper's difference detector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..errors import check_number
+from ..graph import SpatioTemporalGraph, on_grid
+from .base import DifferenceDetector
+
+
+@dataclass(frozen=True)
+class Threshold(DifferenceDetector):
+    """A token whose similarity to its predecessor is strictly below τ_diff is an event (paper, design 3).
+
+    Sees abrupt change at one position: cuts, flashes, objects that enter. Blind to gradual and to purely spatial change.
+
+    Attributes:
+        threshold: τ_diff, a cosine similarity in [−1, 1]; the paper's 0.2.
+    """
+
+    threshold: float = 0.2
+
+    def __post_init__(self) -> None:
+        check_number("difference threshold", self.threshold, at_least=-1, at_most=1)
+
+    def threshold_for(self, score: Tensor, graph: SpatioTemporalGraph) -> float:
+        """1 − τ_diff: the same for every video."""
+        return 1 - on_grid(self.threshold)

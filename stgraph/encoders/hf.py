@@ -1,0 +1,503 @@
+"""HuggingFace: the vision tower of a transformers model, alone or inside a video LLM, as an encoder."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ..errors import StgraphError, check_choice, check_number
+from ..signals import Signals
+from ..tokens import VideoTokens
+from ..video import Video
+from .base import Encoded, Encoder
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+FREE_SIZE = 448
+"""Side in pixels of the square whose area a frame fills, for towers that take any size and name none themselves."""
+
+
+@dataclass(frozen=True)
+class HuggingFace(Encoder):
+    """Tokens are the patches of each frame in a transformers vision tower; [CLS] and register tokens are left out.
+
+    Every frame is encoded on its own, so there is one grid of tokens per frame, at the frame's own timestamp. Towers
+    that join two frames into one token (Qwen-VL) are given each frame twice, which is how they read a still image.
+
+    A frame is resized without cropping, with the filter, mean and deviation of the model's preprocessor configuration
+    (of its family where the folder has none): to a square where the tower wants one, keeping its aspect ratio where the
+    tower takes any size.
+
+    Attributes:
+        model: a folder, or a model id of the Hugging Face Hub. Only safetensors weights are read, only those of the
+            vision tower, and no code that comes with the model is ever run.
+        layer: the block whose output becomes the features, before any final norm, counted as in transformers'
+            ``hidden_states``: 1 … L from the front, −1 … −L from the back. None takes ``vision_feature_layer`` of a
+            LLaVA or InternVL model, the last block of other video LLMs' towers, and the last but one of a tower alone.
+        size: side in pixels of the resized frame (of the square with its area, where the aspect ratio is kept). None
+            takes the tower's own, or 448 where it has none.
+        pool: factor by which both sides of the token grid shrink, bilinearly and rounded up; LLaVA-Video pools by 2.
+        attention: also return the signals, read from the attention of the same block: ``encoder_attention``, what each
+            patch receives, head mean, from [CLS] where there is one and else from the mean query of its frame; and
+            ``encoder_keys``, the head mean of the keys as they meet the queries (rotated, where the tower rotates).
+        batch_size: frames that go through the tower together; changes memory and speed, not the tokens.
+        dtype: of the weights and the features; signals are float32.
+        device: ``"auto"`` is CUDA where there is one. Tokens and signals stay on the device.
+
+    Raises:
+        StgraphError: transformers is missing, the model cannot be read or has no supported vision tower, ``layer`` or
+            ``size`` does not fit it, CUDA is asked for and absent, or features are not finite.
+    """
+
+    model: str = "google/siglip-so400m-patch14-384"
+    layer: int | None = None
+    size: int | None = None
+    pool: int = 1
+    attention: bool = True
+    batch_size: int = 8
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise StgraphError(
+                "encoder.model is empty; name a folder or a model id, such as hf:google/siglip-base-patch16-224"
+            )
+        if self.layer is not None:
+            check_number("encoder.layer", self.layer, integer=True)
+        if self.size is not None:
+            check_number("encoder.size", self.size, at_least=1, integer=True)
+        check_number("encoder.pool", self.pool, at_least=1, integer=True)
+        check_number("encoder.batch_size", self.batch_size, at_least=1, integer=True)
+        check_choice("encoder.dtype", self.dtype, DTYPES)
+        check_choice("encoder.device", self.device, ("auto", "cpu", "cuda"))
+
+    @torch.no_grad()
+    def __call__(self, video: Video) -> Encoded:
+        """Tokens of shape (T·h·w, d) for the T frames of ``video``, and the signals of the chosen block."""
+        if video.frames.ndim != 4 or video.frames.shape[1] != 3 or len(video.frames) == 0:
+            raise StgraphError(f"an encoder needs frames of shape (T, 3, H, W), T ≥ 1, got {tuple(video.frames.shape)}")
+        batches = []
+        for start in range(0, len(video.frames), self.batch_size):
+            frames = video.frames[start : start + self.batch_size]
+            grids = self._tower.encode(frames, self.size, self.pool, attention=self.attention)
+            finite = grids[0].isfinite().flatten(1).all(1)
+            if not bool(finite.all()):
+                frame = start + int((~finite).nonzero()[0])
+                raise StgraphError(
+                    f"the features of frame {frame} (at {float(video.timestamps[frame]):.2f} s) are not finite after "
+                    f"encoding with {self.model!r} in {self.dtype}; try encoder.dtype=float32"
+                )
+            batches.append(grids)
+        features, *signals = (torch.cat(grids) for grids in zip(*batches, strict=True))
+        return Encoded(
+            VideoTokens.from_grid(features, timestamps=(video.timestamps,)),
+            Signals(*(grid.flatten(0, 2).squeeze(1) for grid in signals)),
+        )
+
+    @cached_property
+    def _tower(self) -> _Tower:
+        # Lives as long as the encoder, so a folder of clips loads its tower once and nothing outlives its use.
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise StgraphError("encoder.device=cuda, but torch sees no CUDA device; use encoder.device=cpu or auto")
+        device = "cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
+        return _load(self.model, self.layer, DTYPES[self.dtype], torch.device(device))
+
+
+# -- families ---------------------------------------------------------------------------------------------------------
+
+
+class _Fed(NamedTuple):
+    """Pixels as a tower takes them."""
+
+    inputs: dict[str, Tensor | bool]
+    order: Tensor | None = None
+    """(h·w,) raster position of each patch in the tower's own sequence, None where that is raster order."""
+
+
+def _images(pixels: Tensor, config: Any) -> _Fed:
+    return _Fed({"pixel_values": pixels})
+
+
+def _resizable_images(pixels: Tensor, config: Any) -> _Fed:
+    """Towers with one learned position per patch resample those only when told to."""
+    resized = pixels.shape[-1] != _side(config.image_size)
+    return _Fed({"pixel_values": pixels} | ({"interpolate_pos_encoding": True} if resized else {}))
+
+
+def _flat_patches(pixels: Tensor, config: Any) -> _Fed:
+    """SigLIP 2: flattened patches, channel last, with the shape of each image."""
+    patches = _patches(pixels, config.patch_size).permute(0, 1, 2, 4, 5, 3)  # (B, h, w, p, p, 3)
+    frames, height, width = patches.shape[:3]
+    return _Fed(
+        {
+            "pixel_values": patches.reshape(frames, height * width, -1),
+            "pixel_attention_mask": torch.ones(frames, height * width, dtype=torch.int64, device=pixels.device),
+            "spatial_shapes": torch.tensor([[height, width]] * frames, device=pixels.device),
+        }
+    )
+
+
+def _packed_patches(pixels: Tensor, config: Any) -> _Fed:
+    """VideoLLaMA 3: the patches of all frames in one sequence, with the grid of each frame."""
+    patches = _patches(pixels, config.patch_size)  # (B, h, w, 3, p, p)
+    frames, height, width = patches.shape[:3]
+    return _Fed(
+        {
+            "pixel_values": patches.reshape(frames * height * width, -1),
+            "grid_thw": torch.tensor([[1, height, width]] * frames, device=pixels.device),
+            "merge_sizes": torch.ones(frames, dtype=torch.int64, device=pixels.device),
+        }
+    )
+
+
+def _merged_patches(pixels: Tensor, config: Any) -> _Fed:
+    """Qwen-VL: packed too, but the m × m patches that become one token of the LLM lie together."""
+    patches = _patches(pixels, config.patch_size)
+    frames, height, width = patches.shape[:3]
+    merge = config.spatial_merge_size
+    order = _merge_order(height, width, config.spatial_merge_size).to(pixels.device)
+    patches = patches.flatten(1, 2)[:, order]  # (B, h·w, 3, p, p)
+    patches = patches.unsqueeze(3).expand(-1, -1, -1, config.temporal_patch_size, -1, -1)
+    return _Fed(
+        {
+            "hidden_states": patches.reshape(frames * height * width, -1),
+            "grid_thw": torch.tensor([[1, height, width]] * frames, device=pixels.device),
+        },
+        order,
+    )
+
+
+def _windowed_patches(pixels: Tensor, config: Any) -> _Fed:
+    """Qwen2.5-VL: merged patches, which the tower itself then sorts by attention window."""
+    from transformers.vision_utils import get_vision_window_index
+
+    fed = _merged_patches(pixels, config)
+    merge = config.spatial_merge_size
+    grid = torch.tensor([[1, pixels.shape[2] // config.patch_size, pixels.shape[3] // config.patch_size]])
+    windows, _ = get_vision_window_index(grid, merge, config.window_size, config.patch_size)
+    order = _merge_order(int(grid[0, 1]), int(grid[0, 2]), merge).view(-1, merge * merge)[windows].flatten()
+    return _Fed(fed.inputs, order.to(pixels.device))
+
+
+def _merge_order(height: int, width: int, merge: int) -> Tensor:
+    """(h·w,) raster positions, the m × m neighbours of each merged token together."""
+    order = torch.arange(height * width).view(height // merge, merge, width // merge, merge)
+    return order.transpose(1, 2).flatten()
+
+
+class _Family(NamedTuple):
+    """What differs between towers; how to name the class, feed it, and read it by default."""
+
+    tower: str
+    feed: Callable[[Tensor, Any], _Fed]
+    layer: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resample: Image.Resampling = Image.Resampling.BICUBIC
+
+    @property
+    def any_size(self) -> bool:
+        """Whether frames keep their aspect ratio."""
+        return self.feed not in (_images, _resizable_images)
+
+
+_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_BILINEAR = Image.Resampling.BILINEAR
+_LANCZOS = Image.Resampling.LANCZOS
+
+_FAMILIES = {
+    "clip_vision_model": _Family("CLIPVisionModel", _resizable_images, -2, *_CLIP),
+    "siglip_vision_model": _Family("SiglipVisionModel", _resizable_images, -2, *_HALF),
+    "siglip2_vision_model": _Family("Siglip2VisionModel", _flat_patches, -2, *_HALF, _BILINEAR),
+    "vit": _Family("ViTModel", _resizable_images, -2, *_HALF, _BILINEAR),
+    "dinov2": _Family("Dinov2Model", _images, -2, *_IMAGENET),
+    "dinov2_with_registers": _Family("Dinov2WithRegistersModel", _images, -2, *_IMAGENET),
+    "dinov3_vit": _Family("DINOv3ViTModel", _images, -2, *_IMAGENET, _BILINEAR),
+    "internvl_vision": _Family("InternVLVisionModel", _images, -1, *_IMAGENET),
+    "idefics3_vision": _Family("Idefics3VisionTransformer", _images, -1, *_HALF, _LANCZOS),
+    "smolvlm_vision": _Family("SmolVLMVisionTransformer", _images, -1, *_HALF, _LANCZOS),
+    "video_llama_3_vision": _Family("VideoLlama3VisionModel", _packed_patches, -1, *_HALF),
+    "qwen2_vl_vision": _Family("Qwen2VisionTransformerPretrainedModel", _merged_patches, -1, *_CLIP),
+    "qwen2_5_vl_vision": _Family("Qwen2_5_VisionTransformerPretrainedModel", _windowed_patches, -1, *_CLIP),
+    "qwen3_vl_vision": _Family("Qwen3VLVisionModel", _merged_patches, -1, *_HALF),
+    "qwen3_vl_moe_vision": _Family("Qwen3VLMoeVisionModel", _merged_patches, -1, *_HALF),
+    "qwen3_5_vision": _Family("Qwen3_5VisionModel", _merged_patches, -1, *_HALF),
+}
+"""transformers' ``model_type`` of a vision tower -> its family."""
+
+
+def _patches(pixels: Tensor, patch: int) -> Tensor:
+    """(B, 3, H, W) -> (B, h, w, 3, p, p)."""
+    return pixels.unfold(2, patch, patch).unfold(3, patch, patch).permute(0, 2, 3, 1, 4, 5)
+
+
+def _side(value: Any) -> int:
+    return int(value if isinstance(value, int) else value[0])
+
+
+# -- the tower --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Tower:
+    """A loaded tower, cut off after ``block``, and how its frames are prepared."""
+
+    module: nn.Module
+    block: nn.Module
+    config: Any
+    family: _Family
+    preprocessor: dict[str, Any]
+
+    def encode(self, frames: Tensor, size: int | None, pool: int, *, attention: bool) -> tuple[Tensor, ...]:
+        """Grids of (B, 3, H, W) uint8 frames: features (B, h, w, d); with ``attention`` also what Signals begins with."""
+        parameter = next(self.module.parameters())
+        pixels = self.pixels(frames, size).to(parameter.device, parameter.dtype)
+        inputs, order = self.family.feed(pixels, self.config)
+        patch = _side(self.config.patch_size)
+        height, width = pixels.shape[2] // patch, pixels.shape[3] // patch
+        with _Recorder(self.block, height * width, attention=attention) as record:
+            self.module(**inputs)
+
+        def grid(rows: Tensor) -> Tensor:
+            # Whatever a tower has beside patches ([CLS], registers) comes first in its sequence.
+            rows = rows.reshape(len(frames), -1, rows.shape[-1])[:, -height * width :]
+            rows = rows if order is None else rows[:, order.argsort()]
+            return _pooled(rows.reshape(len(frames), height, width, -1), pool)
+
+        recorded = (
+            [record.output, torch.cat(record.attention), torch.cat(record.keys)] if attention else [record.output]
+        )
+        return tuple(grid(rows) for rows in recorded)
+
+    def pixels(self, frames: Tensor, size: int | None) -> Tensor:
+        """(B, 3, H, W) uint8 frames resized, rescaled and normalised: (B, 3, H', W') float32."""
+        height, width = self.frame_size(frames.shape[2], frames.shape[3], size)
+        resample = Image.Resampling(self.preprocessor.get("resample", self.family.resample))
+        pictures = [Image.fromarray(frame.permute(1, 2, 0).cpu().contiguous().numpy()) for frame in frames]
+        resized = np.stack([np.asarray(picture.resize((width, height), resample)) for picture in pictures])
+        pixels = torch.from_numpy(resized).permute(0, 3, 1, 2).float()
+        if self.preprocessor.get("do_rescale", True):
+            pixels = pixels * self.preprocessor.get("rescale_factor", 1 / 255)
+        if self.preprocessor.get("do_normalize", True):
+            mean, std = (
+                torch.tensor(self.preprocessor.get(key, default)).view(-1, 1, 1)
+                for key, default in (("image_mean", self.family.mean), ("image_std", self.family.std))
+            )
+            pixels = (pixels - mean) / std
+        return pixels
+
+    def frame_size(self, height: int, width: int, size: int | None) -> tuple[int, int]:
+        """Height and width in pixels to which a frame is resized."""
+        patch = _side(self.config.patch_size)
+        own = getattr(self.config, "image_size", None)
+        if own is None and hasattr(self.config, "num_patches"):
+            own = math.isqrt(self.config.num_patches) * patch
+        side = size or _side(own or FREE_SIZE)
+        unit = patch * getattr(self.config, "spatial_merge_size", 1)
+        if side < unit:
+            raise StgraphError(f"encoder.size must be at least {unit}, the side of one patch of the tower, got {size}")
+        if not self.family.any_size:
+            return side, side
+        scale = side / math.sqrt(height * width)
+        return max(1, round(height * scale / unit)) * unit, max(1, round(width * scale / unit)) * unit
+
+
+class _Recorder(TorchFunctionMode):
+    """While entered, notes the output of one block and the attention inside it.
+
+    Queries and keys are taken where they meet, in ``scaled_dot_product_attention``: after whatever a family does to
+    get there (fused projections, rotary positions, windows), with the fast kernels still in use and nothing patched.
+    The mode is local to the thread, and the two hooks go when it is left, also by an exception.
+    """
+
+    def __init__(self, block: nn.Module, patches: int, *, attention: bool) -> None:
+        super().__init__()
+        self.output = torch.empty(0)
+        self.attention: list[Tensor] = []
+        self.keys: list[Tensor] = []
+        self._block, self._patches, self._wanted, self._inside = block, patches, attention, False
+
+    def __enter__(self) -> _Recorder:
+        self._hooks = [
+            self._block.register_forward_pre_hook(self._enter),
+            self._block.register_forward_hook(self._leave),
+        ]
+        return cast(_Recorder, super().__enter__())  # type: ignore[no-untyped-call]
+
+    def __exit__(self, *exception: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
+
+    def _enter(self, block: nn.Module, inputs: object) -> None:
+        self._inside = self._wanted
+
+    def _leave(self, block: nn.Module, inputs: object, output: Any) -> None:
+        self._inside, self.output = False, output[0] if isinstance(output, tuple) else output
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self._inside and function is F.scaled_dot_product_attention:
+            query, key, *_ = args
+            scale = kwargs.get("scale") or query.shape[-1] ** -0.5
+            self.attention.append(_received(query, key, scale, self._patches).reshape(-1, 1))
+            self.keys.append(key.float().mean(1).flatten(0, 1))
+        return function(*args, **kwargs)
+
+
+def _received(query: Tensor, key: Tensor, scale: float, patches: int) -> Tensor:
+    """(B, n) float32: head mean of the attention to each of n tokens, from [CLS] or the mean of the frame's queries.
+
+    ``query`` and ``key`` are (B, heads, n, d_k): n tokens of a frame, more than its ``patches`` where the tower has a
+    [CLS], or fewer where attention is windowed; queries outside the window then count as giving nothing. No frame is
+    padded, so masks do not matter. Rows are taken in blocks: a large grid never needs its n × n weights at once.
+    """
+    frames, heads, n, _ = query.shape
+    queries = 1 if n > patches else patches
+    key = key.float().transpose(-1, -2)
+    total = torch.zeros(frames, n, device=query.device)
+    for rows in torch.split(query[:, :, :queries], max(1, 2**24 // (frames * heads * n)), dim=2):
+        total += (rows.float() @ key * scale).softmax(-1).mean(1).sum(1)
+    return total / queries
+
+
+def _pooled(grid: Tensor, factor: int) -> Tensor:
+    """(B, h, w, d) -> (B, ⌈h/factor⌉, ⌈w/factor⌉, d), bilinearly as the LLaVA models do."""
+    if factor == 1:
+        return grid
+    size = [math.ceil(side / factor) for side in grid.shape[1:3]]
+    pooled = F.interpolate(grid.permute(0, 3, 1, 2).float(), size=size, mode="bilinear")
+    return pooled.permute(0, 2, 3, 1).to(grid.dtype)
+
+
+# -- loading ----------------------------------------------------------------------------------------------------------
+
+_TOWER_PREFIX = r"^(?:model\.)?(?:vision_tower|video_tower|vision_model|visual)\."
+"""Where checkpoints of whole models, old and new, keep the weights of their tower."""
+
+
+def _load(model: str, layer: int | None, dtype: torch.dtype, device: torch.device) -> _Tower:
+    try:
+        from transformers import AutoConfig
+        from transformers.image_processing_base import ImageProcessingMixin
+    except ImportError as error:
+        raise StgraphError(
+            f'encoder=hf needs transformers, which cannot be imported ({error}): pip install "stgraph-simdiff[models]"'
+        ) from error
+    source = _source(model)
+    with _quiet():
+        try:
+            whole = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        except (OSError, ValueError, KeyError) as error:
+            raise StgraphError(
+                f"the model {model!r} cannot be read: {_first_line(error)}; name a folder with config.json and "
+                "safetensors weights, or a model id of the Hugging Face Hub that is reachable or already downloaded"
+            ) from error
+        config = getattr(whole, "vision_config", whole)
+        family = _FAMILIES.get(config.model_type)
+        if family is None:
+            raise StgraphError(
+                f"{model!r} has no vision tower that encoder=hf can read (its type is {config.model_type!r}); "
+                f"supported are {', '.join(_FAMILIES)}, alone or inside a larger model"
+            )
+        if layer is None:
+            layer = getattr(whole, "vision_feature_layer", family.layer)
+        tower_class = getattr(
+            importlib.import_module(type(config).__module__.replace(".configuration_", ".modeling_")), family.tower
+        )
+        try:
+            module, report = tower_class.from_pretrained(
+                source,
+                config=config,
+                key_mapping={_TOWER_PREFIX: ""},
+                use_safetensors=True,
+                dtype=dtype,
+                attn_implementation="sdpa",
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise StgraphError(
+                f"the weights of {model!r} cannot be read: {_first_line(error)}; expected safetensors (pickled "
+                "checkpoints are refused because loading one can run code)"
+            ) from error
+        try:
+            preprocessor, _ = ImageProcessingMixin.get_image_processor_dict(source)
+        except OSError:
+            preprocessor = {}
+    block = _cut(module, layer, set(report["missing_keys"]), model)
+    return _Tower(module.eval().to(device), block, config, family, preprocessor)
+
+
+def _cut(module: nn.Module, layer: Any, missing: set[str], model: str) -> nn.Module:
+    """The block that ``layer`` names, with all later ones removed; everything up to it must have come from the file."""
+    # A tower's blocks are its longest list of modules.
+    lists = [(name, part) for name, part in module.named_modules() if isinstance(part, nn.ModuleList)]
+    prefix, blocks = max(lists, key=lambda entry: len(entry[1]))
+    total = len(blocks)
+    if (
+        not isinstance(layer, int)
+        or not 1 <= (count := layer if layer > 0 else total + 1 + layer) <= total
+        or layer == 0
+    ):
+        raise StgraphError(
+            f"encoder.layer must be from 1 to {total}, or from -{total} to -1, for the {total} blocks of {model!r}, "
+            f"got {layer}"
+        )
+    del blocks[count:]
+    names = list(module.state_dict())
+    last = max(index for index, name in enumerate(names) if name.startswith(f"{prefix}."))
+    absent = [name for name in names[: last + 1] if name in missing]
+    if absent:
+        raise StgraphError(
+            f"{model!r} holds no weights for {len(absent)} tensors of its vision tower ({absent[0]}, ...); "
+            "expected a checkpoint saved by transformers"
+        )
+    return blocks[count - 1]
+
+
+def _source(model: str) -> str:
+    """``model`` as transformers takes it, after telling a mistyped folder from a model id."""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return str(path)
+    if model.startswith(("/", ".", "~")) or model.count("/") > 1 or path.exists():
+        raise StgraphError(
+            f"there is no folder {model!r}; encoder=hf needs a folder saved by transformers or a model id"
+        )
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".:")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No reports and progress bars from transformers: what matters of them is raised as an error."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

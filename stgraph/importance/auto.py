@@ -1,0 +1,35 @@
+"""Importance by the best signal at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..registry import group_field
+from ..signals import Signals
+from .attention import EncoderAttention, LanguageModelAttention
+from .base import Evidence, Importance
+
+
+@dataclass(frozen=True)
+class Auto(Importance):
+    """The LLM's attention where a model is attached, else the encoder's, else a substitute from the graph.
+
+    The selection's notes say which one it was.
+
+    Attributes:
+        substitute: what is used with neither.
+    """
+
+    substitute: Importance = group_field("importance", "apportionment")
+
+    def resolve(self, signals: Signals) -> Importance:
+        """The importance for these signals."""
+        if signals.llm_attention is not None:
+            return LanguageModelAttention()
+        return EncoderAttention() if signals.encoder_attention is not None else self.substitute
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """(V,) scores of the resolved importance."""
+        return self.resolve(evidence.signals)(evidence)

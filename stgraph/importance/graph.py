@@ -1,0 +1,114 @@
+"""Importance from the graph alone: substitutes for attention where no model is attached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..kernels import snap
+from .base import Evidence, Importance
+
+
+@dataclass(frozen=True)
+class Centrality(Importance):
+    """The most central tokens of their communities: S_c. Favours what is redundant."""
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """(V,) centrality."""
+        return snap(evidence.centrality)
+
+
+@dataclass(frozen=True)
+class Change(Importance):
+    """The tokens that differ most from their past: the difference score."""
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """(V,) difference scores."""
+        return evidence.difference.score
+
+
+@dataclass(frozen=True)
+class Distinctness(Importance):
+    """The tokens least similar to the mean of their video: 1 − cos to it (in the spirit of VidCom2)."""
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """(V,) 1 − cosine to the mean unit vector of the video, frame by frame."""
+        graph = evidence.graph
+        scores = []
+        for index in range(graph.num_videos):
+            video = graph.video(index)
+            one = torch.zeros_like(video.token)
+            scores.append(1 - video.centrality(one, torch.tensor([video.num_nodes], device=one.device)))
+        return snap(torch.cat(scores))
+
+
+@dataclass(frozen=True)
+class Apportionment(Importance):
+    """Seats for communities as seats for parties: the k-th most central token of a community of n counts n / k.
+
+    D'Hondt's highest averages: every community is represented in proportion to its size, the larger first, and a community
+    gets a second token only when its half outweighs every unrepresented one.
+    """
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """(V,) n / k, at most the number of vertices."""
+        size = evidence.partition.sizes[evidence.partition.labels]
+        return size.double() / (evidence.rank + 1)
+
+
+@dataclass(frozen=True)
+class Boundary(Importance):
+    """The tokens whose graph neighbours are least similar to them: 1 − mean edge weight."""
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """(V,) 1 − mean weight of the incident edges."""
+        graph = evidence.graph
+        ends = graph.edge_index.flatten()
+        total = graph.edge_weight.new_zeros(graph.num_nodes, dtype=torch.float64)
+        total.index_add_(0, ends, graph.edge_weight.double().repeat(2))
+        degree = torch.bincount(ends, minlength=graph.num_nodes).clamp_(min=1)
+        return 1 - total / degree
+
+
+@dataclass(frozen=True)
+class Norm(Importance):
+    """The tokens with the largest feature norm."""
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """(V,) Euclidean norm."""
+        return evidence.graph.norm
+
+
+@dataclass(frozen=True)
+class RandomImportance(Importance):
+    """No knowledge at all: a fixed pseudo-random order, the floor that a substitute must beat.
+
+    Attributes:
+        seed: of the generator.
+    """
+
+    seed: int = 0
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """(V,) uniform numbers, the same for a video alone and in a batch."""
+        counts = torch.bincount(evidence.graph.batch, minlength=evidence.graph.num_videos)
+        return torch.cat([uniform_numbers(n, self.seed) for n in counts.tolist()]).to(evidence.graph.token.device)
+
+
+def uniform_numbers(count: int, seed: int) -> Tensor:
+    """``count`` float64 numbers in [0, 1) from a generator of their own."""
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+__all__ = [
+    "Apportionment",
+    "Boundary",
+    "Centrality",
+    "Change",
+    "Distinctness",
+    "Norm",
+    "RandomImportance",
+    "uniform_numbers",
+]

@@ -1,0 +1,240 @@
+"""The plain torch kernels: frame by frame, in scratch memory that fits the cache, on any device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+GRID = 2.0**-20
+"""Cosine similarities are multiples of this (about 1e-6, the float32 rounding error of a long dot product)."""
+
+TIE_TOLERANCE = 2.0**-16
+"""Scores are ranked in steps of this (about 1.5e-5); within a step the smaller index comes first."""
+
+SCRATCH = 1 << 20
+"""Elements of float32 scratch per block: 4 MB."""
+
+Take = Callable[[Tensor], Tensor]
+"""From (n,) int64 rows to their (n, d) features."""
+
+# float32 sums longer than this are carried on in float64, so that a community of any size keeps its precision.
+_LONGEST_SUM = 1024
+
+# Outside these squared norms a float32 dot product may overflow or vanish, and is taken in float64 instead.
+_SAFE = (1e-24, 1e24)
+
+
+def snap(value: Tensor, step: float = TIE_TOLERANCE) -> Tensor:
+    """``value`` rounded to multiples of ``step``, float64: what is compared where rounding errors must not decide."""
+    return (value.double() / step).round().mul(step)
+
+
+def norms(features: Tensor, rows: Tensor) -> Tensor:
+    """Euclidean norms of ``features[rows]``: (n,) float64, NaN or Inf where a feature is.
+
+    Args:
+        features: (N, d) float32, float16 or bfloat16.
+        rows: (n,) int64.
+    """
+    return _norms(_row_dots(features.__getitem__, rows, rows, torch.float32), features.__getitem__, rows)[0]
+
+
+def lattice_cosine(x: Tensor, offsets: Sequence[tuple[int, int, int]]) -> tuple[Tensor, list[Tensor]]:
+    """Norms and edge cosines of a dense grid, each frame visited once while its predecessors are still in cache.
+
+    Args:
+        x: (T, H, W, d) float32, float16 or bfloat16, any strides.
+        offsets: (dt, dy, dx) from the earlier end of each edge to the later one; dt ≥ 0, and dy ≥ 0 where dt = 0.
+
+    Returns:
+        (T, H, W) float64 norms, and for every offset the (T − dt, H − |dy|, W − |dx|) float32 cosines of its edges in
+        raster order of their earlier end. Zero vectors have cosine 0.
+    """
+    frames, height, width, _ = x.shape
+    squared = x.new_empty((frames, height, width), dtype=torch.float32)
+    dots = [
+        x.new_empty((max(frames - dt, 0), max(height - abs(dy), 0), max(width - abs(dx), 0)), dtype=torch.float32)
+        for dt, dy, dx in offsets
+    ]
+    scratch = x.new_empty(0, dtype=torch.float32)
+    reach = max((dt for dt, _, _ in offsets), default=0)
+    recent: dict[int, Tensor] = {}
+    for t in range(frames):
+        frame = recent[t] = x[t].float()  # a view when the features are float32 already
+        recent.pop(t - reach - 1, None)
+        scratch = _grid_dots(frame, frame, squared[t], scratch)
+        for (dt, dy, dx), out in zip(offsets, dots, strict=True):
+            if t >= dt and out.numel():
+                earlier, later = _shifted(recent[t - dt], frame, dy, dx, axis=0)
+                scratch = _grid_dots(earlier, later, out[t - dt], scratch)
+    rows = torch.arange(squared.numel(), device=x.device).view(squared.shape)
+    norm, unsafe = _norms(squared, take := _lattice_rows(x), rows)
+    cosines = []
+    for (dt, dy, dx), dot in zip(offsets, dots, strict=True):
+        ends = [edge_ends(grid, (dt, dy, dx)) for grid in (rows, norm, unsafe)]
+        cosines.append(_cosine(dot, *ends[1], torch.logical_or(*ends[2]), take, *ends[0]))
+    return norm, cosines
+
+
+def edge_ends(grid: Tensor, offset: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """Both ends of every edge of one offset in a (T, H, W) grid of values: two views of (T − dt, H − |dy|, W − |dx|)."""
+    dt, dy, dx = offset
+    frames = grid.shape[0]
+    return _shifted(grid[: max(frames - dt, 0)], grid[min(dt, frames) :], dy, dx, axis=1)
+
+
+def edge_cosine(features: Tensor, norm: Tensor, rows: Tensor, edge_index: Tensor) -> Tensor:
+    """Cosine of every edge of an arbitrary graph: (E,) float32, 0 where an end is a zero vector.
+
+    Args:
+        features: (N, d) float32, float16 or bfloat16.
+        norm: (V,) float64 norms of the vertices.
+        rows: (V,) int64, the row of ``features`` that each vertex stands for.
+        edge_index: (2, E) int64 vertices.
+    """
+    left, right = edge_index
+    dot = _row_dots(features.__getitem__, rows[left], rows[right], torch.float32)
+    unsafe = _unsafe(norm.square())
+    suspect = unsafe[left] | unsafe[right]
+    return _cosine(dot, norm[left], norm[right], suspect, features.__getitem__, rows[left], rows[right])
+
+
+def community_centrality(features: Tensor, norm: Tensor, rows: Tensor, labels: Tensor, sizes: Tensor) -> Tensor:
+    """Mean cosine of every vertex to the other members of its community: (V,) float32, 0 for a community of one.
+
+    With unit vectors u, Σ_{b≠a} cos(a, b) = u_a · Σ_b u_b − u_a · u_a, so the n×n matrix of a community is never built:
+    exact in O(V·d). Communities are taken one after the other while their rows are in cache.
+
+    Args:
+        features: (N, d) float32, float16 or bfloat16.
+        norm: (V,) float64 norms of the vertices.
+        rows: (V,) int64, the row of ``features`` that each vertex stands for.
+        labels: (V,) int64 community of each vertex, 0 to m − 1.
+        sizes: (m,) int64 members of each community.
+    """
+    centrality = norm.new_zeros(len(labels), dtype=torch.float32)
+    size = sizes[labels]
+    order = torch.sort(labels, stable=True).indices
+    pairs = order[size[order] == 2].view(-1, 2).T
+    # Both members of a pair have the very same centrality, its cosine: one dot product, so that no rounding decides.
+    centrality[pairs] = edge_cosine(features, norm, rows, pairs)
+    order = order[size[order] > 2]
+    inverse = torch.where(norm > 0, 1.0 / norm, 0.0)
+    step = max(1, min(SCRATCH // features.shape[1], _LONGEST_SUM))
+    unit = features.new_empty((step, features.shape[1]), dtype=torch.float32)
+    product = torch.empty_like(unit)
+    for start, stop in _blocks(sizes[sizes > 2].tolist(), step):
+        members = order[start:stop]
+        local = torch.unique_consecutive(labels[members], return_inverse=True)[1]
+        pieces = list(zip(members.split(step), local.split(step), strict=True))  # one, unless a community is long
+        total = features.new_zeros((int(local[-1]) + 1, features.shape[1]), dtype=torch.float32)
+        if len(pieces) > 1:
+            wide = total.double()
+            for piece, community in pieces:
+                wide += total.zero_().index_add_(0, community, _unit(features, inverse, rows, piece, unit))
+            total = wide.float()
+        else:
+            total.index_add_(0, local, _unit(features, inverse, rows, members, unit))
+        for piece, community in pieces:
+            block = _unit(features, inverse, rows, piece, unit) if len(pieces) > 1 else unit[: len(piece)]
+            torch.index_select(total, 0, community, out=product[: len(piece)])
+            others = product[: len(piece)].mul_(block).sum(-1).double() - (norm[piece] > 0).double()
+            centrality[piece] = (others / (size[piece] - 1)).clamp_(-1, 1).float()
+    return centrality
+
+
+def _blocks(sizes: list[int], step: int) -> list[tuple[int, int]]:
+    """Runs of sorted vertices: whole communities packed up to ``step`` vertices, or one that alone is longer."""
+    blocks = []
+    start = stop = 0
+    for size in sizes:
+        if stop > start and stop - start + size > step:
+            blocks.append((start, stop))
+            start = stop
+        stop += size
+    if stop > start:
+        blocks.append((start, stop))
+    return blocks
+
+
+def _unit(features: Tensor, inverse: Tensor, rows: Tensor, vertices: Tensor, out: Tensor) -> Tensor:
+    """Unit vectors of some vertices, float32, in ``out``; zero vectors stay zero, extreme ones are scaled in float64."""
+    out = out[: len(vertices)]
+    if features.dtype == torch.float32:
+        torch.index_select(features, 0, rows[vertices], out=out)
+    else:
+        out.copy_(features[rows[vertices]])
+    scale = inverse[vertices]
+    out *= scale.float()[:, None]
+    extreme = (scale > 0) & ((scale < 1e-12) | (scale > 1e12))
+    if bool(extreme.any()):
+        out[extreme] = (features[rows[vertices[extreme]]].double() * scale[extreme, None]).float()
+    return out
+
+
+def _unsafe(squared: Tensor) -> Tensor:
+    return ~((squared > _SAFE[0]) & (squared < _SAFE[1]))
+
+
+def _norms(squared: Tensor, take: Take, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """float64 norms from float32 squares, and where they had to be taken again: zero, tiny, huge and non-finite rows."""
+    unsafe = _unsafe(squared)
+    norm = squared.double().sqrt()
+    if bool(unsafe.any()):
+        norm = norm.masked_scatter(unsafe, _row_dots(take, rows[unsafe], rows[unsafe], torch.float64).sqrt())
+    return norm, unsafe
+
+
+def _cosine(
+    dot: Tensor, left_norm: Tensor, right_norm: Tensor, suspect: Tensor, take: Take, left: Tensor, right: Tensor
+) -> Tensor:
+    dot = dot.double()
+    if bool(suspect.any()):
+        dot = dot.masked_scatter(suspect, _row_dots(take, left[suspect], right[suspect], torch.float64))
+    length = left_norm * right_norm
+    return snap(torch.where(length > 0, dot / length, 0.0).clamp_(-1, 1), GRID).float()
+
+
+def _lattice_rows(x: Tensor) -> Take:
+    area, width = x.shape[1] * x.shape[2], x.shape[2]
+    return lambda row: x[row // area, row // width % x.shape[1], row % width]
+
+
+def _row_dots(take: Take, left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    """Dot products of row pairs, in ``dtype``, gathered block by block."""
+    out = torch.empty(len(left), dtype=dtype, device=left.device)
+    if len(left):
+        step = max(1, SCRATCH // (2 * take(left[:1]).shape[1]))
+        for a, b, o in zip(left.split(step), right.split(step), out.split(step), strict=True):
+            torch.sum(take(a).to(dtype).mul_(take(b).to(dtype)), -1, out=o)
+    return out
+
+
+def _grid_dots(a: Tensor, b: Tensor, out: Tensor, scratch: Tensor) -> Tensor:
+    """Dot products of two (H, W, d) grids into ``out`` (H, W), a few rows at a time; returns the scratch for reuse."""
+    row = a.shape[1] * a.shape[2]
+    step = max(1, SCRATCH // row)
+    if scratch.numel() < min(step, a.shape[0]) * row:
+        scratch = a.new_empty(min(step, a.shape[0]) * row)
+    for y in range(0, a.shape[0], step):
+        part = a[y : y + step]
+        product = scratch[: part.numel()].view(part.shape)
+        torch.mul(part, b[y : y + step], out=product)
+        torch.sum(product, -1, out=out[y : y + step])
+    return scratch
+
+
+def _shifted(earlier: Tensor, later: Tensor, dy: int, dx: int, *, axis: int) -> tuple[Tensor, Tensor]:
+    """The two ends of every edge of one offset: both grids cut to where both exist; ``axis`` is that of the rows."""
+    return _cut(earlier, axis, -dy, -dx), _cut(later, axis, dy, dx)
+
+
+def _cut(grid: Tensor, axis: int, dy: int, dx: int) -> Tensor:
+    """``grid`` without its first dy rows and dx columns, or without its last ones where they are negative."""
+    for dim, shift in ((axis, dy), (axis + 1, dx)):
+        if shift:
+            size = grid.shape[dim]
+            grid = grid.narrow(dim, min(max(shift, 0), size), max(size - abs(shift), 0))
+    return grid

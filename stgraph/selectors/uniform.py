@@ -1,0 +1,28 @@
+"""Uniform selection: the second floor that every method must beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ..signals import Signals
+from ..tokens import VideoTokens
+from .base import Ranking, Selector, ceil_share
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniformSelector(Selector):
+    """⌈r·N⌉ tokens of each video, evenly strided over its visual tokens in raster order."""
+
+    def rank(self, tokens: VideoTokens, signals: Signals) -> Ranking:
+        """1 for the tokens at ⌊(k + ½)·N / K⌋, k = 0 … K − 1, and 0 for the others."""
+        importance = torch.zeros(len(tokens), device=tokens.device)
+        visual = torch.ones_like(tokens.separator) if self.separators == "vertex" else ~tokens.separator
+        for video in range(tokens.num_videos):
+            members = (visual & (tokens.batch == video)).nonzero()[:, 0]
+            budget = ceil_share(self.retention, len(members))
+            if budget:
+                steps = torch.arange(budget, device=tokens.device)
+                importance[members[(2 * steps + 1) * len(members) // (2 * budget)]] = 1
+        return Ranking(importance=importance)
