@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import kernels
-from .edges import SPATIAL, TEMPORAL, EdgeBuilder, SpatialEdges, TemporalEdges
+from .edges import SPATIAL, TEMPORAL, EdgeBuilder, Offset, SpatialEdges, TemporalEdges
 from .errors import StgraphError, check_number
 from .tokens import VideoTokens
 
@@ -99,6 +99,31 @@ class SpatioTemporalGraph:
             norm=self.norm[rows],
         )
 
+    def pairs(self, offset: Offset) -> Tensor:
+        """All vertex pairs that lie (frames, rows, columns) apart, whether joined by an edge or not.
+
+        Args:
+            offset: from the first vertex of each pair to the second; frames ≥ 0.
+
+        Returns:
+            (2, P) int64 vertices, ascending in the first.
+        """
+        if not self.num_nodes:
+            return self.edge_index.new_empty((2, 0))
+        shift = torch.tensor(offset, device=self.coords.device)
+        size = self.coords.max(0).values + 1 + shift.abs()  # room for the shift, so that no key wraps into another row
+        scale = torch.stack([size[1:].prod(), size[2], torch.ones_like(size[2])])
+        key = (self.coords * scale).sum(1) + self.batch * size.prod()  # ascending, as vertices are in raster order
+        wanted = key + (shift * scale).sum()
+        place = torch.searchsorted(key, wanted).clamp_(max=self.num_nodes - 1)
+        inside = ((self.coords + shift) >= 0).all(1) & (key[place] == wanted)
+        first = inside.nonzero()[:, 0]
+        return torch.stack([first, place[first]])
+
+    def similarity(self, pairs: Tensor) -> Tensor:
+        """Cosine similarity of any (2, P) int64 pairs of vertices: (P,) float32."""
+        return kernels.edge_cosine(self.features, self.norm, self.token, pairs)
+
     def centrality(self, labels: Tensor, sizes: Tensor) -> Tensor:
         """Mean similarity S_c of every vertex to the others of its community: (V,) float32, 0 for a community of one.
 
@@ -139,6 +164,8 @@ def build_graph(
     Raises:
         StgraphError: features that are NaN or Inf, naming the video and the frame.
     """
+    if tokens.features.requires_grad:
+        tokens = replace(tokens, features=tokens.features.detach())
     builders = [(builder.kind, offset) for builder in edges for offset in builder.offsets]
     offsets = [offset for _, offset in builders]
     token = torch.arange(len(tokens), device=tokens.device)

@@ -200,8 +200,8 @@ class _Index:
     """When the frames of a file are shown and which packets it takes to decode each.
 
     ``keys`` (F,) are display times in ticks, or plain frame numbers where the file has no usable times; ``packet`` (F,)
-    is the place of each frame's packet in the file, ``keyframe`` (F,) that of the packet from which decoding must start,
-    and ``keyframe_key`` (F,) its display time.
+    is the place of each frame's packet in the file, ``keyframe`` (F,) that of the packet from which decoding must
+    start, and ``keyframe_key`` (F,) its display time.
     """
 
     keys: np.ndarray
@@ -217,7 +217,8 @@ class _Index:
     @property
     def times(self) -> np.ndarray:
         """(F,) float64 seconds from the first frame."""
-        return (self.keys - self.keys[0]) * self.tick
+        times: np.ndarray = (self.keys - self.keys[0]) * self.tick
+        return times
 
 
 class _Damage:

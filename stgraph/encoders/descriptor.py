@@ -44,7 +44,8 @@ class Descriptor(Encoder):
     Attributes:
         tokens_per_frame: wanted number of tokens of a frame, ≥ 1. The grid is the one of near-square patches that comes
             closest: 14 × 14 for a square video at the default 196, 10 × 20 for 1280×720, 9 × 22 for 640×272.
-        dimension: d, length of a token's vector, even, ≥ 2. The cosine misses the kernel by about ``1 / √d`` at most.
+        dimension: d, length of a token's vector, even, ≥ 2. The cosine differs from the kernel with a standard error of at
+            most ``1 / √d``.
         bandwidth: distance at which similarity has fallen to ``exp(-1/2)`` = 0.61, > 0. Black and white are √3 apart.
         seed: of the random frequencies, ≥ 0.
     """

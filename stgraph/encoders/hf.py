@@ -88,8 +88,6 @@ class HuggingFace(Encoder):
     @torch.no_grad()
     def __call__(self, video: Video) -> Encoded:
         """Tokens of shape (T·h·w, d) for the T frames of ``video``, and the signals of the chosen block."""
-        if video.frames.ndim != 4 or video.frames.shape[1] != 3 or len(video.frames) == 0:
-            raise StgraphError(f"an encoder needs frames of shape (T, 3, H, W), T ≥ 1, got {tuple(video.frames.shape)}")
         batches = []
         for start in range(0, len(video.frames), self.batch_size):
             frames = video.frames[start : start + self.batch_size]
@@ -103,10 +101,11 @@ class HuggingFace(Encoder):
                 )
             batches.append(grids)
         features, *signals = (torch.cat(grids) for grids in zip(*batches, strict=True))
-        return Encoded(
-            VideoTokens.from_grid(features, timestamps=(video.timestamps,)),
-            Signals(*(grid.flatten(0, 2).squeeze(1) for grid in signals)),
-        )
+        tokens = VideoTokens.from_grid(features, timestamps=(video.timestamps,))
+        if not signals:
+            return Encoded(tokens, Signals())
+        attention, keys = signals
+        return Encoded(tokens, Signals(encoder_attention=attention.flatten(), encoder_keys=keys.flatten(0, 2)))
 
     @cached_property
     def _tower(self) -> _Tower:
@@ -168,7 +167,6 @@ def _merged_patches(pixels: Tensor, config: Any) -> _Fed:
     """Qwen-VL: packed too, but the m × m patches that become one token of the LLM lie together."""
     patches = _patches(pixels, config.patch_size)
     frames, height, width = patches.shape[:3]
-    merge = config.spatial_merge_size
     order = _merge_order(height, width, config.spatial_merge_size).to(pixels.device)
     patches = patches.flatten(1, 2)[:, order]  # (B, h·w, 3, p, p)
     patches = patches.unsqueeze(3).expand(-1, -1, -1, config.temporal_patch_size, -1, -1)
@@ -265,7 +263,7 @@ class _Tower:
     preprocessor: dict[str, Any]
 
     def encode(self, frames: Tensor, size: int | None, pool: int, *, attention: bool) -> tuple[Tensor, ...]:
-        """Grids of (B, 3, H, W) uint8 frames: features (B, h, w, d); with ``attention`` also what Signals begins with."""
+        """Features of (B, 3, H, W) uint8 frames, (B, h, w, d); with ``attention``, then attention and keys likewise."""
         parameter = next(self.module.parameters())
         pixels = self.pixels(frames, size).to(parameter.device, parameter.dtype)
         inputs, order = self.family.feed(pixels, self.config)

@@ -14,7 +14,7 @@ IMPORTANCES: Registry[Importance] = Registry(
         "centrality": "stgraph.importance.graph:Centrality",
         "change": "stgraph.importance.graph:Change",
         "distinctness": "stgraph.importance.graph:Distinctness",
-        "boundary": "stgraph.importance.graph:Boundary",
+        "novelty": "stgraph.importance.graph:Novelty",
         "norm": "stgraph.importance.graph:Norm",
         "random": "stgraph.importance.graph:RandomImportance",
     },

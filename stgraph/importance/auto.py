@@ -22,7 +22,7 @@ class Auto(Importance):
         substitute: what is used with neither.
     """
 
-    substitute: Importance = group_field("importance", "apportionment")
+    substitute: Importance = group_field("importance", "novelty")
 
     def resolve(self, signals: Signals) -> Importance:
         """The importance for these signals."""

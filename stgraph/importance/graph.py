@@ -59,17 +59,20 @@ class Apportionment(Importance):
 
 
 @dataclass(frozen=True)
-class Boundary(Importance):
-    """The tokens whose graph neighbours are least similar to them: 1 − mean edge weight."""
+class Novelty(Importance):
+    """The candidates that say something new: 1 − the largest similarity to a candidate next to it that came before.
+
+    "Before" is left, above, or in the previous frame, along the edges of the graph. Of a run of similar candidates the first
+    stays and its repetitions go; a candidate with none before it counts 2, as if opposite.
+    """
 
     def __call__(self, evidence: Evidence) -> Tensor:
-        """(V,) 1 − mean weight of the incident edges."""
+        """(V,) 1 − largest weight of an edge from an earlier candidate, in [0, 2]."""
         graph = evidence.graph
-        ends = graph.edge_index.flatten()
-        total = graph.edge_weight.new_zeros(graph.num_nodes, dtype=torch.float64)
-        total.index_add_(0, ends, graph.edge_weight.double().repeat(2))
-        degree = torch.bincount(ends, minlength=graph.num_nodes).clamp_(min=1)
-        return 1 - total / degree
+        earlier, later = graph.edge_index
+        both = evidence.candidate[earlier] & evidence.candidate[later]
+        closest = graph.edge_weight.new_full((graph.num_nodes,), -1.0)
+        return 1 - closest.scatter_reduce(0, later[both], graph.edge_weight[both], "amax")
 
 
 @dataclass(frozen=True)
@@ -104,11 +107,11 @@ def uniform_numbers(count: int, seed: int) -> Tensor:
 
 __all__ = [
     "Apportionment",
-    "Boundary",
     "Centrality",
     "Change",
     "Distinctness",
     "Norm",
+    "Novelty",
     "RandomImportance",
     "uniform_numbers",
 ]

@@ -157,14 +157,11 @@ class Selector(ABC):
         if self.separators == "keep" or not len(places):
             return tokens.separator
         # A separator closes the run of tokens before it; the runs that keep most keep theirs.
-        kept_until = torch.cumsum(keep, 0)[places]
+        kept_so_far = torch.cat([places.new_zeros(1), torch.cumsum(keep, 0)])
         video = tokens.batch[places]
-        before = torch.cat([kept_until.new_zeros(1), kept_until[:-1]])
-        starts = torch.cat([torch.zeros_like(video[:1], dtype=torch.bool), video[1:] != video[:-1]])
-        if bool(starts.any()):  # the first run of a video starts with the video
-            first = torch.searchsorted(tokens.batch, video[starts])
-            before[starts] = torch.cumsum(keep, 0)[first] - keep[first].long()
-        order = torch.sort(kept_until - before, stable=True, descending=True).indices
+        begins = torch.cat([places.new_zeros(1), places[:-1]])
+        begins = torch.maximum(begins, torch.searchsorted(tokens.batch, video))  # a run starts with its video at the latest
+        order = torch.sort(kept_so_far[places] - kept_so_far[begins], stable=True, descending=True).indices
         order = order[torch.sort(video[order], stable=True).indices]
         stay = none.clone()
         begin = 0

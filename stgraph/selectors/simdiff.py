@@ -75,7 +75,9 @@ class STSimDiff(Selector):
         clock.lap("centrality")
         difference = self.difference(graph)
         clock.lap("difference")
-        evidence = Evidence(graph, partition, centrality, difference, place, signals)
+        evidence = Evidence(
+            graph, partition, centrality, difference, representative | difference.marked, place, signals
+        )
         importance = self.importance.resolve(signals)
         score = importance(evidence)
         clock.lap("importance")
