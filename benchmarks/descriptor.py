@@ -2,10 +2,11 @@
 
     python benchmarks/descriptor.py street.mp4 --cuts 29 75 136 186 241 --figure docs/images/descriptor.png
     python benchmarks/descriptor.py animation.mp4
+    python benchmarks/descriptor.py  # without a video: made-up scenes
 
 ``--cuts`` are the last frames before each cut, counted from 0. Alternatives are compared at an equal operating point:
-the bandwidth of each of their Gaussian kernels is fitted, on this very clip, so that as many edges across cuts fall below 0.2
-as with the built-in descriptor at its defaults.
+the bandwidth of each of their Gaussian kernels is fitted, on this very clip, so that as many edges across cuts fall
+below 0.2 as with the built-in descriptor at its defaults.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def colour_and_histogram(frame: Tensor) -> Tensor:
 
 def measurements(frame: Tensor) -> Tensor:
     """What the descriptor measures, before its random features."""
-    return measure(frame, *Descriptor().grid(*frame.shape[1:])).float()
+    return torch.from_numpy(measure(frame, *Descriptor().grid(*frame.shape[1:]))).float()
 
 
 def centred_measurements(frame: Tensor) -> Tensor:
@@ -307,6 +308,64 @@ def print_table(clip: Clip) -> Tensor:
     return own
 
 
+def made_up_texture(seed: int, tint: tuple[float, float, float], height: int = 272, width: int = 640) -> Tensor:
+    """(3, H, W) float from 40 to 200 times ``tint``, with structure at all scales."""
+    generator = torch.Generator().manual_seed(seed)
+    octaves = [
+        F.interpolate(torch.rand(1, 1, n, 2 * n, generator=generator), size=(height, width), mode="bicubic") / n**0.5
+        for n in (4, 8, 16, 32, 64)
+    ]
+    grey = torch.stack(octaves).sum(0)[0]
+    grey = (grey - grey.min()) / (grey.max() - grey.min())
+    return (40 + 160 * grey) * torch.tensor(tint)[:, None, None]
+
+
+def print_scenes() -> None:
+    """Cosines of the tokens of each frame with those of the frame before, over all tokens of a scene."""
+    one = described(Descriptor())
+    generator = torch.Generator().manual_seed(0)
+    street, sea, street_elsewhere = (
+        made_up_texture(seed, tint) for seed, tint in ((1, (1, 0.9, 0.7)), (2, (0.6, 0.8, 1)), (3, (1, 0.9, 0.7)))
+    )
+    entered = street.clone()
+    entered[:, 60:180, 200:320] = torch.tensor([200.0, 30, 30])[:, None, None]
+    sky = torch.linspace(150, 220, 272)[None, :, None].expand(3, 272, 640)
+    fade = torch.linspace(0, 1, 26)[:, None, None, None]
+
+    def noisy(frame: Tensor) -> Tensor:
+        return frame + 5 * torch.randn(frame.shape, generator=generator)
+
+    scenes: dict[str, Iterable[Tensor]] = {
+        **{f"flat {level}, noise σ 5": (noisy(torch.full_like(sky, level)) for _ in range(2)) for level in (0, 128)},
+        "texture, noise σ 5": (noisy(street) for _ in range(2)),
+        **{f"brightness + {step}": (street, street + step) for step in (10, 20, 30, 40, 60)},
+        "fade to black in 1 s": (1 - fade) * street,
+        "dissolve in 1 s": (1 - fade) * street + fade * sea,
+        **{f"pan by {pixels} px": (street, street.roll(pixels, dims=2)) for pixels in (1, 8, 16, 32)},
+        "cut to other colours": (street, sea),
+        "cut, the same colours": (street, street_elsewhere),
+    }
+    print_row("scene", "lowest", "5 % quantile", "median", "highest")
+    print_row(*["---"] * 5)
+
+    def print_cosines(scene: str, cosines: Tensor) -> None:
+        values = cosines.flatten().quantile(torch.tensor([0, 0.05, 0.5, 1]))
+        print_row(scene, *(f"{value:.2f}" for value in values))
+
+    def features(frames: Iterable[Tensor]) -> Tensor:
+        return encode((frame.round().clamp(0, 255).byte() for frame in frames), one)
+
+    for scene, frames in scenes.items():
+        inside = slice(2, -2) if scene.startswith("pan") else slice(None)  # the pan wraps around at the sides
+        print_cosines(scene, temporal(features(frames)[:, :, inside], cosine))
+    clear = features([sky])[0]
+    print_cosines("sky, neighbours", cosine(clear[1:], clear[:-1]))
+    enters = temporal(features([street, entered]), cosine)[0]
+    print_cosines("object enters, its 4 × 4 patches", enters[2:6, 7:11])
+    enters[2:6, 7:11] = 1
+    print_cosines("object enters, elsewhere", enters)
+
+
 def draw(clip: Clip, features: Tensor, path: Path) -> None:
     import matplotlib as mpl
 
@@ -340,10 +399,13 @@ def draw(clip: Clip, features: Tensor, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("video")
+    parser.add_argument("video", nargs="?")
     parser.add_argument("--cuts", type=int, nargs="*", default=[], help="the last frame before each cut")
     parser.add_argument("--figure", type=Path, help="where to save the picture")
     arguments = parser.parse_args()
+    if arguments.video is None:
+        print_scenes()
+        return
     clip = Clip(arguments.video, arguments.cuts)
     features = print_table(clip)
     if arguments.figure:

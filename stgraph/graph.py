@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from . import kernels
-from .edges import SPATIAL, TEMPORAL, EdgeBuilder, Offset, SpatialEdges, TemporalEdges
+from .edges import SPATIAL, TEMPORAL, Cosines, EdgeBuilder, Offset, SpatialEdges, TemporalEdges
 from .errors import StgraphError, check_number
 from .tokens import VideoTokens
 
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 class SpatioTemporalGraph:
     """The sparse spatiotemporal graph of one or many videos (paper, design 1), in PyTorch Geometric's layout.
 
-    V vertices, E < 3V edges by default. Vertices keep the order of their tokens; edges of different videos never mix and
-    are grouped by video.
+    V vertices, E < 3V edges by default. Vertices keep the order of their tokens; edges join vertices of one video, each
+    pair at most once, and are grouped by video.
 
     Attributes:
         edge_index: (2, E) int64 vertices, the earlier, upper or left one first.
@@ -122,6 +124,7 @@ class SpatioTemporalGraph:
 
     def similarity(self, pairs: Tensor) -> Tensor:
         """Cosine similarity of any (2, P) int64 pairs of vertices: (P,) float32."""
+        self._require_features("similarity")
         return kernels.edge_cosine(self.features, self.norm, self.token, pairs)
 
     def centrality(self, labels: Tensor, sizes: Tensor) -> Tensor:
@@ -131,15 +134,61 @@ class SpatioTemporalGraph:
             labels: (V,) int64 communities.
             sizes: (m,) int64 their sizes.
         """
+        self._require_features("centrality")
         return kernels.community_centrality(self.features, self.norm, self.token, labels, sizes)
 
-    def to_scipy(self) -> csr_array:
-        """Upper-triangular (V, V) CSR matrix of the edge weights, each edge once; explicit zeros are kept."""
-        from scipy.sparse import coo_array
+    def take_features(self) -> Tensor:
+        """(V, d) features of the vertices: the very tensor of the tokens where every token is a vertex, else a copy."""
+        return self.features if len(self.features) == self.num_nodes else self.features[self.token]
 
-        rows, columns = self.edge_index.cpu().numpy()
-        weight = self.edge_weight.cpu().numpy()
-        return coo_array((weight, (rows, columns)), shape=(self.num_nodes, self.num_nodes)).tocsr()
+    # -- exchange with other libraries, see stgraph.exports ---------------------------------------------------------
+
+    def to_scipy(self, *, symmetric: bool = False) -> csr_array:
+        """(V, V) CSR matrix of the edge weights, upper-triangular or symmetric; explicit zeros are kept."""
+        from . import exports
+
+        return exports.to_scipy(self, symmetric=symmetric)
+
+    def to_pyg(self) -> Any:
+        """A :class:`torch_geometric.data.Data` that shares all tensors of this graph."""
+        from . import exports
+
+        return exports.to_pyg(self)
+
+    @staticmethod
+    def from_pyg(data: Any) -> SpatioTemporalGraph:
+        """Any undirected weighted :class:`torch_geometric.data.Data` as a graph to analyse."""
+        from . import exports
+
+        return exports.from_pyg(data)
+
+    def to_networkx(self) -> Any:
+        """An undirected :class:`networkx.Graph` with positions, kinds and weights."""
+        from . import exports
+
+        return exports.to_networkx(self)
+
+    def to_igraph(self) -> Any:
+        """An undirected :class:`igraph.Graph` with positions, kinds and weights."""
+        from . import exports
+
+        return exports.to_igraph(self)
+
+    def to_cugraph(self, handle: Any = None) -> Any:
+        """A symmetric :class:`pylibcugraph.SGGraph` on the GPU."""
+        from . import exports
+
+        return exports.to_cugraph(self, handle)
+
+    def to_graphml(self, path: str | Path) -> None:
+        """Write a GraphML file with positions, kinds and weights, as Gephi, Cytoscape and yEd read it."""
+        from . import exports
+
+        exports.to_graphml(self, path)
+
+    def _require_features(self, needed_by: str) -> None:
+        if not self.features.shape[1]:
+            raise StgraphError(f"{needed_by} needs features, and this graph was imported without; give the data an x (V, d)")
 
 
 def on_grid(threshold: float) -> float:
@@ -166,8 +215,8 @@ def build_graph(
     """
     if tokens.features.requires_grad:
         tokens = replace(tokens, features=tokens.features.detach())
-    builders = [(builder.kind, offset) for builder in edges for offset in builder.offsets]
-    offsets = [offset for _, offset in builders]
+    joined = [(builder.kind, offset) for builder in edges for offset in builder.offsets]
+    offsets = [offset for _, offset in joined]
     token = torch.arange(len(tokens), device=tokens.device)
     if not separators_as_vertices and bool(tokens.separator.any()):
         token = token[~tokens.separator]
@@ -178,28 +227,34 @@ def build_graph(
     for video, grid in enumerate(tokens.grids):
         rows = slice(starts[video], starts[video + 1])
         lattice = tokens.lattice(video, with_separators=separators_as_vertices)
+        cosines: Cosines
         if lattice is not None:
-            ids = torch.arange(rows.start, rows.stop, device=tokens.device).view(lattice.shape[:3])
-            lattice_norm, cosines = kernels.lattice_cosine(lattice, offsets)
+            vertices = torch.arange(rows.start, rows.stop, device=tokens.device).view(lattice.shape[:3])
+            lattice_norm, weights_at = kernels.lattice_cosine(lattice, offsets)
             norm[rows] = lattice_norm.flatten()
+            cosines = partial(_lattice_cosines, lattice)
         else:
             margin = int(separators_as_vertices)
-            ids = torch.full((grid.frames, grid.height + margin, grid.width + margin), -1, device=tokens.device)
-            ids[tuple(coords[rows].T)] = torch.arange(rows.start, rows.stop, device=tokens.device)
+            vertices = torch.full((grid.frames, grid.height + margin, grid.width + margin), -1, device=tokens.device)
+            vertices[tuple(coords[rows].T)] = torch.arange(rows.start, rows.stop, device=tokens.device)
             norm[rows] = kernels.norms(tokens.features, token[rows])
-        for number, (kind, offset) in enumerate(builders):
-            index = torch.stack([end.flatten() for end in kernels.edge_ends(ids, offset)])
+            cosines = partial(_sparse_cosines, tokens.features, norm, token, vertices)
+            weights_at = cosines(offsets)
+        found = [
+            (kind, torch.stack([end.flatten() for end in kernels.edge_ends(vertices, offset)]), weight.flatten())
+            for (kind, offset), weight in zip(joined, weights_at, strict=True)
+        ]
+        found += [(b.kind, *match) for b in edges if (match := b.match(vertices, cosines)) is not None]
+        for kind, index, weight in found:
             if lattice is None:
-                index = index[:, (index >= 0).all(0)]
-                weight = kernels.edge_cosine(tokens.features, norm, token, index)
-            else:
-                weight = cosines[number].flatten()
+                present = weight > -torch.inf
+                index, weight = index[:, present], weight[present]
             indices.append(index)
             weights.append(weight)
             kinds.append(torch.full(weight.shape, kind, dtype=torch.uint8, device=tokens.device))
-    _check_finite(norm, coords, batch)
+    check_finite(norm, coords, batch)
     empty = torch.empty((2, 0), dtype=torch.int64, device=tokens.device)
-    return SpatioTemporalGraph(
+    graph = SpatioTemporalGraph(
         edge_index=torch.cat([empty, *indices], 1),
         edge_weight=torch.cat([norm.new_empty(0, dtype=torch.float32), *weights]),
         edge_kind=torch.cat([token.new_empty(0, dtype=torch.uint8), *kinds]),
@@ -210,9 +265,39 @@ def build_graph(
         token=token,
         norm=norm,
     )
+    overlap = len({builder.kind for builder in edges}) < len(edges)  # only then may two of them find the same pair
+    return graph.take_edges(first_of_each(graph.edge_index, graph.num_nodes)) if overlap else graph
 
 
-def _check_finite(norm: Tensor, coords: Tensor, batch: Tensor) -> None:
+def first_of_each(edge_index: Tensor, num_nodes: int) -> Tensor:
+    """(E,) bool, False for an edge that joins the same (first, second) vertices as one before it."""
+    key = edge_index[0] * num_nodes + edge_index[1]
+    order = torch.sort(key, stable=True).indices
+    first = torch.ones_like(key, dtype=torch.bool)
+    first[order[1:]] = key[order][1:] != key[order][:-1]
+    return first
+
+
+def _lattice_cosines(lattice: Tensor, offsets: Sequence[Offset]) -> list[Tensor]:
+    return kernels.lattice_cosine(lattice, offsets)[1]
+
+
+def _sparse_cosines(
+    features: Tensor, norm: Tensor, token: Tensor, vertices: Tensor, offsets: Sequence[Offset]
+) -> list[Tensor]:
+    """What :func:`_lattice_cosines` gives, −∞ where an end is missing."""
+    found = []
+    for offset in offsets:
+        ends = torch.stack(kernels.edge_ends(vertices, offset))
+        present = (ends >= 0).all(0)
+        cosine = torch.full(present.shape, -torch.inf, device=vertices.device)
+        cosine[present] = kernels.edge_cosine(features, norm, token, ends[:, present])
+        found.append(cosine)
+    return found
+
+
+def check_finite(norm: Tensor, coords: Tensor, batch: Tensor) -> None:
+    """Raise :class:`StgraphError` naming the video and the frame of the first vertex whose norm is not finite."""
     bad = (~norm.isfinite()).nonzero()[:, 0]
     if len(bad):
         first = int(bad[0])

@@ -102,7 +102,8 @@ class Registry(Generic[M]):
             if nested is not None:
                 parameters[key] = registry(nested).build(value)
             else:
-                parameters[key] = _checked(f"{self.group}.{key}", value, hints[key])
+                label = key if self.group == "selector" else f"{self.group}.{key}"  # as it stands on the command line
+                parameters[key] = _checked(label, value, hints[key])
         return cls(**parameters)
 
     def config(self, method: M) -> dict[str, Any]:
@@ -134,12 +135,15 @@ def registry(group: str) -> Registry[Any]:
 
 GROUPS = {
     "encoder": "stgraph.encoders",
+    "spatial": "stgraph.edges",
+    "temporal": "stgraph.edges",
+    "similarity_threshold": "stgraph.thresholds",
     "community": "stgraph.community",
     "difference": "stgraph.difference",
     "importance": "stgraph.importance",
     "selector": "stgraph.selectors",
 }
-"""Group name -> the package that holds its table, in the order of the pipeline."""
+"""Group name -> the module that holds its table, in the order of the pipeline."""
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:

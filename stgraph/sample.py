@@ -1,7 +1,7 @@
 """Sample clips with known events: painted landscapes in which something happens at a known time and place.
 
-:func:`render_sample` writes the clip of the demo; :func:`render_events` paints clips with one kind of event each, to score
-change detectors kind by kind. Everything is procedural and the same for the same seed.
+:func:`render_sample` writes the clip of the demo; :func:`render_events` paints clips with one kind of event each, to
+score change detectors kind by kind. Everything is procedural and the same for the same seed.
 """
 
 from __future__ import annotations
@@ -127,12 +127,12 @@ def event_tokens(
     frame. What changed depends on the kind:
 
     ``cut``, ``texture_change``: the event's box, in the first sampled frame at or after it.
-    ``flash``: its box, in the first sampled frame that shows it and in the first after it; nothing if no frame shows it.
+    ``flash``: its box, in the first sampled frame that shows it and in the first after it; nothing if none shows it.
     ``enter``: what the object covers and did not cover in the previous sampled frame.
     ``moving_object``: the same, and what it uncovered.
     ``camera_pan``: the part of the picture that the camera did not see in the previous sampled frame.
-    ``fade``, ``light_drift``: its box, in the frames of the change once ``level`` of the whole change has accumulated, up
-    to and including the first in which it is complete.
+    ``fade``, ``light_drift``: its box, in the frames of the change once ``level`` of the whole change has accumulated,
+    up to and including the first in which it is complete.
     ``noise``: nothing.
 
     The first sampled frame has no past and no event tokens; neither has a separator.
@@ -154,7 +154,7 @@ def event_tokens(
     check_number("level", level, at_least=0, at_most=1)
     if tokens.num_videos != 1 or tokens.timestamps is None:
         raise StgraphError(
-            "event_tokens needs the tokens of one video with timestamps; use tokens.video(i) of a batch, and timestamps="
+            "event_tokens needs the tokens of one video with timestamps; use tokens.video(i), and give timestamps"
         )
     grid, times = tokens.grids[0], tokens.timestamps[0].tolist()
     cells = _Cells(grid.height, grid.width, frame_size)
@@ -236,13 +236,20 @@ def _smooth_noise(rng: np.random.Generator, height: int, width: int, cells: int,
         coarse = torch.from_numpy(rng.standard_normal((1, 1, rows, columns)).astype(np.float32))
         fine = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)
         total += fine[0, 0].numpy() * 0.5**octave
-    return (total - total.mean()) / total.std()
+    normal: np.ndarray = (total - total.mean()) / total.std()
+    return normal
+
+
+def _colour(values: Sequence[float] | Sequence[Sequence[float]]) -> np.ndarray:
+    return np.array(values, dtype=np.float32)
 
 
 def _mix(below: np.ndarray, above: np.ndarray | Sequence[float], share: np.ndarray | float) -> np.ndarray:
     share = np.asarray(share, dtype=np.float32)
-    share = share[..., None] if share.ndim else share
-    return below + (np.asarray(above, dtype=np.float32) - below) * share
+    mixed: np.ndarray = below + (np.asarray(above, dtype=np.float32) - below) * (
+        share[..., None] if share.ndim else share
+    )
+    return mixed
 
 
 def _landscape(seed: int, size: tuple[int, int], palette: Palette, *, water: bool, stars: bool = False) -> Picture:
@@ -251,7 +258,7 @@ def _landscape(seed: int, size: tuple[int, int], palette: Palette, *, water: boo
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / height
     picture = _mix(
-        np.broadcast_to(np.float32(palette.zenith), (height, width, 3)), palette.horizon, (y / 0.62).clip(0, 1) ** 1.4
+        np.broadcast_to(_colour(palette.zenith), (height, width, 3)), palette.horizon, (y / 0.62).clip(0, 1) ** 1.4
     )
     clouds = _smooth_noise(rng, height, width, 3)
     stretched = clouds[(np.arange(height) * 2) % height]
@@ -272,7 +279,7 @@ def _landscape(seed: int, size: tuple[int, int], palette: Palette, *, water: boo
         outline = _smooth_noise(rng, 8 if wooded else height, width, 1, octaves=6)[4]
         ridge = 0.44 + 0.075 * depth + (0.055 - 0.006 * depth) * outline
         inside = ((y - ridge[None, :]) * height + 0.5).clip(0, 1)
-        shade = _mix(np.broadcast_to(np.float32(palette.far), picture.shape), palette.near, nearness)
+        shade = _mix(np.broadcast_to(_colour(palette.far), picture.shape), palette.near, nearness)
         texture = _smooth_noise(rng, height, width, 10 + 6 * depth)
         lit = 1 + 0.10 * texture + 0.5 * (1 - ((y - ridge[None, :]) / 0.16).clip(0, 1)) * (0.25 - 0.1 * nearness)
         picture = _mix(picture, shade * lit[..., None], inside)
@@ -282,11 +289,11 @@ def _landscape(seed: int, size: tuple[int, int], palette: Palette, *, water: boo
         ripple = _smooth_noise(rng, height, max(width // 6, 8), 24)
         ripple = np.repeat(ripple, -(-width // ripple.shape[1]), axis=1)[:, :width]
         mirror = ((2.5 * shore - 1.5 * y) * height + 1.2 * ripple).round().astype(np.int64).clip(0, height - 1)
-        reflected = np.take_along_axis(picture, mirror[..., None], 0) * 0.75 + 0.10 * np.float32(palette.horizon)
+        reflected = np.take_along_axis(picture, mirror[..., None], 0) * 0.75 + 0.10 * _colour(palette.horizon)
         reflected = reflected * (1 + 0.06 * ripple[..., None])
         return _mix(picture, reflected, front).clip(0, 1).astype(np.float32)
     grass = _smooth_noise(rng, height, width, 8) * 0.05 + _smooth_noise(rng, height, width, 50, 2) * 0.12
-    ground = _mix(np.float32(palette.near) * 1.15, palette.horizon, ((y - shore) * 0.8).clip(0, 0.3)) * (
+    ground = _mix(_colour(palette.near) * 1.15, palette.horizon, ((y - shore) * 0.8).clip(0, 0.3)) * (
         1 + grass[..., None]
     )
     return _mix(picture, ground, front).clip(0, 1).astype(np.float32)
@@ -329,12 +336,12 @@ def _paint_balloon(y: np.ndarray, x: np.ndarray) -> tuple[Picture, np.ndarray]:
     envelope = (np.abs(across) < round_part * taper) & (y < 0.80)
     angle = np.arcsin((across / (round_part * taper).clip(1e-3)).clip(-1, 1))
     stripe = np.floor((angle / math.pi + 0.5) * 6).astype(int) % 2
-    colours = np.float32([[0.90, 0.27, 0.20], [0.98, 0.84, 0.45]])
+    colours = _colour([[0.90, 0.27, 0.20], [0.98, 0.84, 0.45]])
     shade = 0.55 + 0.5 * np.cos(angle + 0.7).clip(0, 1) + 0.18 * (0.35 - y)
     basket = (np.abs(across) < 0.17) & (y > 0.88)
     ropes = (np.abs(np.abs(across) - 0.16 - (0.9 - y) * 1.2) < 0.025) & (y >= 0.78) & (y <= 0.9)
     colour = colours[stripe] * shade[..., None]
-    colour = np.where((basket | ropes)[..., None], np.float32([0.36, 0.22, 0.12]), colour)
+    colour = np.where((basket | ropes)[..., None], _colour([0.36, 0.22, 0.12]), colour)
     return colour.clip(0, 1), envelope | basket | ropes
 
 
@@ -344,10 +351,12 @@ def _paint_boat(y: np.ndarray, x: np.ndarray) -> tuple[Picture, np.ndarray]:
     mast = (np.abs(x - 0.48) < 0.012) & (y < 0.82)
     main = (x < 0.465) & (y < 0.76) & (y > 0.02) & ((0.465 - x) < 0.43 * ((y - 0.02).clip(0) / 0.74) ** 0.8)
     jib = (x > 0.50) & (y < 0.76) & (y > 0.10) & ((x - 0.50) < 0.44 * ((y - 0.10) / 0.66))
-    colour = np.where(hull[..., None], np.float32([0.55, 0.13, 0.12]) * (1.5 - 0.9 * x)[..., None], np.float32(0.25))
-    sail = np.float32([0.98, 0.96, 0.90]) * (1.0 - 0.28 * x - 0.10 * np.sin(y * 9))[..., None]
+    colour = np.where(
+        hull[..., None], _colour([0.55, 0.13, 0.12]) * (1.5 - 0.9 * x)[..., None], _colour((0.25, 0.25, 0.25))
+    )
+    sail = _colour([0.98, 0.96, 0.90]) * (1.0 - 0.28 * x - 0.10 * np.sin(y * 9))[..., None]
     colour = np.where(main[..., None], sail, colour)
-    colour = np.where(jib[..., None], sail * np.float32([0.98, 0.72, 0.42]), colour)
+    colour = np.where(jib[..., None], sail * _colour([0.98, 0.72, 0.42]), colour)
     return colour.clip(0, 1), hull | mast | main | jib
 
 
@@ -428,7 +437,7 @@ def _fade(stage: _Stage, start: float, end: float, other: Picture) -> _Effect:
 
 def _light_drift(stage: _Stage, start: float, end: float) -> _Effect:
     event = stage.event("light_drift", stage.frame(start), stage.frame(end), [stage.whole])
-    evening = np.float32([0.55, 0.42, 0.38])
+    evening = _colour([0.55, 0.42, 0.38])
     return _Effect(lambda p, n: p * (1 - event.level_at(n / stage.fps) * (1 - evening)), event)
 
 
@@ -438,7 +447,8 @@ def _texture_change(stage: _Stage, at: float, box: Box, seed: int) -> _Effect:
     relief = _smooth_noise(np.random.default_rng(seed), int(box.y1 - box.y0), int(box.x1 - box.x0), 12, 3)[..., None]
 
     def retexture(part: Picture) -> Picture:
-        return part.mean((0, 1)) * (1 + 0.35 * relief)
+        changed: Picture = part.mean((0, 1)) * (1 + 0.35 * relief)
+        return changed
 
     def paint(picture: Picture, n: int) -> Picture:
         return _inside(picture, box, retexture) if n >= first else picture
@@ -523,8 +533,9 @@ def render_sample(
 ) -> Sample:
     """Write a clip of 10.5 seconds in which a little of everything happens.
 
-    A still evening; a hard cut to a lake (2 s); a balloon drifts in and stays (2.8 to 4.2 s); two frames of lightning in
-    the sky (5 s); a boat sails across (5.6 to 7.4 s); the day fades to night (7.8 to 9.8 s).
+    A still evening; a hard cut to a lake (2 s); a balloon drifts in and stays (2.8 to 4.2 s); three frames of lightning
+    in the sky (5 s; one of them is among 64 sampled frames); a boat sails across (5.6 to 7.4 s); the day fades to night
+    (7.8 to 9.8 s).
 
     Args:
         path: ends in ``.mp4``; ``sample.mp4`` in the current folder when None. The events go beside it,
@@ -547,7 +558,7 @@ def render_sample(
         _cut(stage, 2.0, lake),
         _motion(stage, "moving_object", _boat(stage), (5.6, 7.4), ((0.56, 0.06), (0.60, 0.50)), visible=2.0),
         _motion(stage, "enter", _balloon(stage), (2.8, 4.2), ((0.16, 1.02), (0.12, 0.74)), visible=2.8),
-        _flash(stage, 5.0, 2, stage.part(0, 0, 0.55, 1)),
+        _flash(stage, 4.96, 3, stage.part(0, 0, 0.55, 1)),
         _fade(stage, 7.8, 9.8, night),
     )
     write_video(path, _shoot(evening, effects, stage.frame(10.5), seed), fps)

@@ -141,7 +141,7 @@ class VideoTokens:
                 raise StgraphError(f"video {index} has an empty grid {shape}")
             layout: SeparatorLayout = "row" if newline else "none"
             size = Grid(shape[0], shape[1], shape[2] - int(newline))
-            part = cls.from_sequence(x.reshape(-1, x.shape[3]), size, separators=layout)
+            part = cls.from_sequence(x.flatten(0, 2), size, separators=layout)
             if masks is not None:
                 keep = masks[index]
                 if tuple(keep.shape) != shape or keep.dtype != torch.bool:
@@ -150,7 +150,7 @@ class VideoTokens:
             parts.append(part)
         if len(parts) > 1 and isinstance(grid, Tensor) and masks is None:  # a batch in one tensor: view it whole
             joined = cls.cat([replace(p, features=p.features[:, :1]) for p in parts])
-            joined = replace(joined, features=grid.reshape(-1, grid.shape[-1]))
+            joined = replace(joined, features=grid.flatten(0, 3))
         else:
             joined = cls.cat(parts)
         return joined if times is None else replace(joined, timestamps=tuple(t.double() for t in times))

@@ -96,8 +96,8 @@ def choose_frames(
 ) -> np.ndarray:
     """Which frames are on screen at the sampled times.
 
-    A frame is on screen from its own time to that of the next one, whatever the rate. Exactly one of ``frames``,
-    ``fps`` and ``stride`` is given; :func:`read_video` says what they mean.
+    A frame is on screen from its own time to that of the next one, whatever the rate. At most one of ``frames``,
+    ``fps`` and ``stride`` is given; every frame is chosen when none is.
 
     Args:
         times: (F,) float64, strictly increasing display times in seconds.
@@ -120,8 +120,7 @@ def choose_frames(
         edges = np.append(times[first : last + 1], end)
         sample = np.ceil((edges - ROUNDING - begin) * fps).clip(min=0)
         return first + np.flatnonzero(np.diff(sample) > 0)
-    assert frames is not None
-    if frames > last - first:
+    if frames is None or frames > last - first:
         return np.arange(first, last + 1)
     return np.unique(_on_screen(times, np.linspace(begin, times[last], frames)))
 
@@ -153,9 +152,10 @@ def read_video(
     sampled by time. No frame is returned twice: ``len(video)`` may be smaller than ``frames``, and a note says so.
 
     The file is read twice, never held: once for the display times of all its frames, without decoding, then to decode
-    just the groups of pictures that hold a sampled frame. Memory is that of the sampled frames plus 24 bytes per frame
-    of the file. The display rotation (and mirroring) of the file is applied; pixels that are not square are left as
-    stored, with a note. Colours become 8-bit RGB by FFmpeg's rules; of several video streams the first is read.
+    just the groups of pictures that hold a sampled frame. Memory is that of the sampled frames plus some 100 bytes per
+    frame of the file. The display rotation (and mirroring) of the file is applied; pixels that are not square are left
+    as stored, with a note, and interlaced pictures as they are. Colours become 8-bit RGB by FFmpeg's rules; of several
+    video streams the first is read.
 
     Args:
         path: any file that FFmpeg reads.
@@ -166,8 +166,10 @@ def read_video(
         start: first second, 0 when not given.
         end: second to stop before, the end of the video when not given.
         size: the shorter side of the frames after resizing (area average when shrinking), in pixels.
-        allow_corrupt: use what can be decoded of a truncated or corrupt file, and say so in ``notes``. Only sampled
-            stretches are decoded, so damage elsewhere that leaves the container intact is not seen.
+        allow_corrupt: use what can be decoded of a truncated or corrupt file, and say so in ``notes``. Damage is seen
+            by incomplete packets, failed decoding, and an end long before the declared length. So damaged pictures are
+            found where frames are sampled, and a stream that declares no length (raw, MPEG-TS, fragmented MP4) and is
+            cut between two packets is just a shorter video.
         progress: True shows a bar on stderr; a function is called with (frames done, frames chosen).
 
     Raises:
@@ -275,15 +277,13 @@ def _scan(path: Path, damage: _Damage) -> _Index:
     """Read all packets of the file without decoding them."""
     import av
 
-    keys, keyframe_keys = array("q"), array("q")
-    packets, keyframes = array("q"), array("q")
-    position, length = 0, 0
-    latest, last_dts, file_end = None, None, 0.0
+    keys, packets = array("q"), array("q")
+    keyframe_keys, keyframes = array("q"), array("q")
+    ends: dict[int, int] = {}
+    position, last_dts, final = 0, None, (-(2**63), 0)
     with _open(path) as (container, stream):
         timed = container.format.name != "avi"  # it stores decoding order only; FFmpeg's guesses fail with B-frames
         tick, rate = float(stream.time_base or 1), float(stream.average_rate or stream.guessed_rate or 25)
-        declared = None if container.duration is None else container.duration / av.time_base
-        origin = (container.start_time or 0) / av.time_base
         aspect = stream.sample_aspect_ratio
         try:
             for packet in container.demux():
@@ -292,8 +292,8 @@ def _scan(path: Path, damage: _Damage) -> _Index:
                 if packet.is_corrupt:
                     damage.found("a packet is incomplete")
                 if packet.pts is not None:
-                    seconds = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-                    file_end = max(file_end, seconds - origin)
+                    end = packet.pts + (packet.duration or 0)
+                    ends[packet.stream_index] = max(ends.get(packet.stream_index, end), end)
                 if packet.stream_index != stream.index:
                     continue
                 if packet.pts is None or (last_dts is not None and packet.dts is not None and packet.dts < last_dts):
@@ -301,41 +301,47 @@ def _scan(path: Path, damage: _Damage) -> _Index:
                 else:
                     last_dts = packet.dts if packet.dts is not None else last_dts
                     if packet.is_keyframe:
-                        keyframes.append(position)
                         keyframe_keys.append(packet.pts)
+                        keyframes.append(position)
                     if not packet.is_discard:  # cut away by an edit list: needed to decode others, never shown
+                        final = max(final, (packet.pts, packet.duration or 0))
                         keys.append(packet.pts)
                         packets.append(position)
-                        if latest is None or packet.pts >= latest:
-                            latest, length = packet.pts, packet.duration or 0
                 position += 1
         except av.error.FFmpegError as error:
             damage.found(f"reading stops after {position} packets ({error.strerror})")
+        end_seconds = max((end * float(container.streams[i].time_base or 1) for i, end in ends.items()), default=None)
+        # Some containers declare the length from their first packet, some from time zero: take the later end.
+        if end_seconds is not None and container.duration is not None:
+            declared, origin = container.duration / av.time_base, (container.start_time or 0) / av.time_base
+            reached = end_seconds - min(origin, 0.0)
+            if reached + max(0.5, 2 / rate) < declared:
+                damage.found(f"it declares {declared:.2f} s and ends after {reached:.2f} s")
     notes = () if not aspect or aspect == 1 else (f"pixels are not square ({aspect}); frames are kept as stored",)
-    slack = max(0.5, 2 / rate)
-    if declared is not None and file_end and file_end + slack < declared:
-        damage.found(f"it declares {declared:.2f} s and ends after {file_end:.2f} s")
     if not timed:
         return _count(path, rate, damage, notes)
-    shown, where = np.unique(np.frombuffer(keys, dtype=np.int64), return_index=True)
-    place = np.frombuffer(packets, dtype=np.int64)[where]
-    starts, start_keys = np.frombuffer(keyframes, dtype=np.int64), np.frombuffer(keyframe_keys, dtype=np.int64)
-    if len(starts) == 0:
-        starts, start_keys = np.zeros(1, dtype=np.int64), shown[:1]
-    order = np.argsort(start_keys, kind="stable")
-    starts, start_keys = starts[order], start_keys[order]
-    decodable = len(start_keys) > 0 and shown >= start_keys[0]  # a recording may begin in the middle of a group
-    if not np.any(decodable):
-        raise StgraphError(f"{path} has no frames; give a video with at least one")
-    shown, place = shown[decodable], place[decodable]
-    group = np.searchsorted(start_keys, shown, side="right") - 1
-    gaps = np.diff(shown) * tick
-    length_seconds = length * tick or (float(np.median(gaps)) if len(gaps) else 1 / rate)
-    duration = float(shown[-1] - shown[0]) * tick + length_seconds
-    longest = max(duration, declared or 0.0)
-    return _Index(
-        shown, place, np.minimum(starts[group], place), start_keys[group], tick, duration, longest, True, notes
+    shown, place, first, first_key = _groups(
+        *(np.array(a, np.int64) for a in (keys, packets, keyframe_keys, keyframes))
     )
+    if len(shown) == 0:
+        raise StgraphError(f"{path} has no frames; give a video with at least one")
+    duration = float(shown[-1] - shown[0]) * tick + (final[1] * tick or 1 / rate)
+    longest = max(duration, (end_seconds or 0.0) - float(shown[0]) * tick)
+    return _Index(shown, place, first, first_key, tick, duration, longest, True, notes)
+
+
+def _groups(
+    keys: np.ndarray, packets: np.ndarray, keyframe_keys: np.ndarray, keyframes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Frames in display order: their times, packets, and the packet and time of the last keyframe shown before each."""
+    if len(keyframes) == 0:  # a stream that refreshes bit by bit decodes only from its beginning
+        keyframe_keys, keyframes = keys[:1], packets[:1]
+    shown, where = np.unique(keys, return_index=True)
+    order = np.argsort(keyframe_keys, kind="stable")
+    group = np.searchsorted(keyframe_keys[order], shown, side="right") - 1
+    decodable = group >= 0  # a recording may begin in the middle of a group
+    shown, place, group = shown[decodable], packets[where[decodable]], order[group[decodable]]
+    return shown, place, np.minimum(keyframes[group], place), keyframe_keys[group]
 
 
 def _count(path: Path, rate: float, damage: _Damage, notes: tuple[str, ...]) -> _Index:

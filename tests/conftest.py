@@ -11,4 +11,5 @@ import torch
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
 hypothesis.settings.load_profile("default")
-torch.set_num_threads(2)
+# Many small tensors on busy cores: threads would wait for each other. Tests of thread counts set their own.
+torch.set_num_threads(1)

@@ -3,14 +3,24 @@
 from ..registry import Registry
 from .base import CommunityDetector
 from .components import ConnectedComponents
-from .partition import Partition
+from .partition import Agreement, Partition
 
 COMMUNITIES: Registry[CommunityDetector] = Registry(
     "community",
     "stgraph.community.base:CommunityDetector",
     {
         "components": "stgraph.community.components:ConnectedComponents",
+        "louvain": "stgraph.community.louvain:Louvain",
+        "leiden": "stgraph.community.leiden:Leiden",
+        "multiplex": "stgraph.community.multiplex:MultiplexLeiden",
+        "label_propagation": "stgraph.community.label_propagation:LabelPropagation",
+        "infomap": "stgraph.community.infomap:Infomap",
+        "greedy": "stgraph.community.greedy:GreedyModularity",
+        "spectral": "stgraph.community.spectral:Spectral",
+        "sqrt_split": "stgraph.community.sqrt_split:SqrtSplit",
+        "agglomerative": "stgraph.community.agglomerative:Agglomerative",
+        "composed": "stgraph.community.composed:Composed",
     },
 )
 
-__all__ = ["COMMUNITIES", "CommunityDetector", "ConnectedComponents", "Partition"]
+__all__ = ["COMMUNITIES", "Agreement", "CommunityDetector", "ConnectedComponents", "Partition"]

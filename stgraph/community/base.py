@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import StgraphError
+from ..errors import StgraphError, check_number
 from ..graph import SpatioTemporalGraph
 from .partition import Partition
 
@@ -50,7 +50,8 @@ class CommunityDetector(ABC):
         if not isinstance(labels, Tensor) or labels.shape != (graph.num_nodes,) or labels.dtype.is_floating_point:
             shape = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
             raise StgraphError(
-                f"community detector {name} must return one whole-number label for each of {graph.num_nodes} vertices, got {shape}"
+                f"community detector {name} must return one whole-number label for each of {graph.num_nodes} vertices, "
+                f"got {shape}"
             )
         return by_first_appearance(labels.to(graph.token.device, torch.int64))
 
@@ -63,3 +64,8 @@ def by_first_appearance(labels: Tensor) -> Tensor:
     positions = torch.arange(len(labels), device=labels.device)
     first = torch.full((len(unique),), len(labels), device=labels.device).scatter_reduce(0, inverse, positions, "amin")
     return torch.argsort(torch.argsort(first))[inverse]
+
+
+def check_seed(seed: int) -> None:
+    """Raise :class:`StgraphError` unless ``seed`` is a whole number that every library takes."""
+    check_number("seed", seed, at_least=0, at_most=2**32 - 1, integer=True)

@@ -1,13 +1,34 @@
-"""Partition: which tokens belong together."""
+"""Partition: which tokens belong together, how well, and how like another partition."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from ..errors import StgraphError, check_number
+
+if TYPE_CHECKING:
+    from ..graph import SpatioTemporalGraph
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How alike two partitions of the same vertices are.
+
+    Attributes:
+        nmi: normalised mutual information 2·I / (H₁ + H₂) in [0, 1]; 1 for equal partitions.
+        ari: adjusted Rand index (Hubert and Arabie, 1985), 0 on average for unrelated partitions, 1 for equal ones.
+        vi: variation of information H₁ + H₂ − 2·I (Meilă, 2007) in nats, 0 for equal partitions, at most ln V.
+    """
+
+    nmi: float
+    ari: float
+    vi: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +55,145 @@ class Partition:
         """Number of communities m."""
         return len(self.sizes)
 
+    @property
+    def largest_share(self) -> float:
+        """Share of the vertices that are in the largest community, 0 when there are none."""
+        return int(self.sizes.max()) / len(self.labels) if len(self.labels) else 0.0
+
     def __repr__(self) -> str:
         largest = int(self.sizes.max()) if self.num_communities else 0
-        return f"Partition({self.num_communities} communities of {len(self.labels)} vertices, largest {largest}, {self.method})"
+        counts = f"{self.num_communities} communities of {len(self.labels)} vertices"
+        return f"Partition({counts}, largest {largest}, {self.method})"
+
+    # -- quality on a graph: the one it was found in, or another over the same vertices -------------------------------
+
+    def modularity(self, graph: SpatioTemporalGraph, resolution: float = 1.0) -> float:
+        """Weighted modularity Σ_c (W_c / W − γ (D_c / 2W)²) (Newman and Girvan, 2004), 0 for a graph without weight.
+
+        W is the weight of all edges, W_c that of the edges inside community c, D_c the sum of its vertices' weighted
+        degrees. A batch counts as one graph.
+
+        Args:
+            graph: over the same V vertices.
+            resolution: γ > 0.
+
+        Raises:
+            StgraphError: the graph has another number of vertices, or edges of negative weight.
+        """
+        check_number("resolution", resolution, above=0)
+        inside, volume = self._weights(graph, "modularity")
+        total = float(volume.sum())
+        if not total:
+            return 0.0
+        return float((2 * inside / total - resolution * (volume / total).square()).sum())
+
+    def coverage(self, graph: SpatioTemporalGraph) -> float:
+        """Share of the edge weight that lies inside communities, 1 for a graph without weight. Raises as modularity."""
+        inside, volume = self._weights(graph, "coverage")
+        total = float(volume.sum())
+        return float(2 * inside.sum()) / total if total else 1.0
+
+    def conductance(self, graph: SpatioTemporalGraph) -> Tensor:
+        """Cut weight over the smaller of the volumes inside and outside, per community: (m,) float64 in [0, 1].
+
+        0 for a community without edges to others. Raises as modularity.
+        """
+        inside, volume = self._weights(graph, "conductance")
+        cut = volume - 2 * inside
+        smaller = torch.minimum(volume, volume.sum() - volume)
+        return torch.where(smaller > 0, cut / smaller.where(smaller > 0, 1.0), 0.0).clamp(0, 1)
+
+    def cohesion(self, graph: SpatioTemporalGraph) -> Tensor:
+        """Mean cosine of all pairs of members, joined or not, per community: (m,) float64, NaN for a community of one.
+
+        Closed form, O(V·d): the mean of the members' centralities.
+
+        Raises:
+            StgraphError: the graph has another number of vertices.
+        """
+        self._check(graph.num_nodes, "the graph")
+        centrality = graph.centrality(self.labels, self.sizes).double()
+        mean = torch.zeros(self.num_communities, dtype=torch.float64, device=self.labels.device)
+        mean.index_add_(0, self.labels, centrality).div_(self.sizes)
+        return mean.where(self.sizes > 1, torch.nan)
+
+    def _weights(self, graph: SpatioTemporalGraph, measure: str) -> tuple[Tensor, Tensor]:
+        """(m,) float64 weight of the edges inside each community, and volume: the sum of its weighted degrees."""
+        self._check(graph.num_nodes, "the graph")
+        weight = graph.edge_weight.double()
+        if bool((weight < 0).any()):
+            raise StgraphError(
+                f"{measure} is not defined for edges of negative weight, of which this graph has "
+                f"{int((weight < 0).sum())}; prune it first at a similarity_threshold ≥ 0"
+            )
+        ends = self.labels[graph.edge_index]
+        zero = torch.zeros(self.num_communities, dtype=torch.float64, device=self.labels.device)
+        inside = zero.index_add(0, ends[0], torch.where(ends[0] == ends[1], weight, 0.0))
+        return inside, zero.index_add(0, ends.flatten(), weight.repeat(2))
+
+    def _check(self, count: int, other: str) -> None:
+        if count != len(self.labels):
+            raise StgraphError(
+                f"the partition is of {len(self.labels)} vertices, {other} of {count}; they must be of the same"
+            )
+
+    # -- comparison ---------------------------------------------------------------------------------------------------
+
+    def compare(self, other: Partition) -> Agreement:
+        """How alike two partitions are, from their sparse contingency table: O(V log V), however many communities.
+
+        Raises:
+            StgraphError: they are of different numbers of vertices, or of none.
+        """
+        self._check(len(other.labels), "the other")
+        n = len(self.labels)
+        if not n:
+            raise StgraphError("partitions of no vertices cannot be compared")
+        joint = self.labels.cpu() * max(other.num_communities, 1) + other.labels.cpu()
+        table = torch.unique(joint, return_counts=True)[1]
+        both, one, two = (counts.cpu().double() for counts in (table, self.sizes, other.sizes))
+        h_both, h_one, h_two = (float(-(c / n * (c / n).log()).sum()) for c in (both, one, two))
+        # I = H₁ + H₂ − H₁₂; rounding may take what is 0 a hair below it.
+        information = max(h_one + h_two - h_both, 0.0)
+        pairs, pairs_one, pairs_two = (float((c * (c - 1) / 2).sum()) for c in (both, one, two))
+        expected = pairs_one * pairs_two / (n * (n - 1) / 2) if n > 1 else 0.0
+        most = (pairs_one + pairs_two) / 2
+        # Both all in one, or both all apart: no table but theirs is possible, and they are equal.
+        ari = 1.0 if most == expected else (pairs - expected) / (most - expected)
+        nmi = 2 * information / (h_one + h_two) if h_one + h_two else 1.0
+        return Agreement(nmi=min(nmi, 1.0), ari=ari, vi=max(2 * h_both - h_one - h_two, 0.0))
+
+    # -- JSON ---------------------------------------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """The partition as JSON; labels as runs, since tokens that follow each other are often of one community."""
+        labels, lengths = torch.unique_consecutive(self.labels.cpu(), return_counts=True)
+        runs = {"labels": labels.tolist(), "lengths": lengths.tolist()}
+        return json.dumps({"runs": runs, "method": self.method, "seconds": self.seconds})
+
+    @classmethod
+    def from_json(cls, text: str) -> Partition:
+        """The inverse of :meth:`to_json`, exactly; labels on the CPU.
+
+        Raises:
+            StgraphError: the text is not a partition.
+        """
+        try:
+            data = json.loads(text)
+            runs = [torch.tensor(data["runs"][name]).reshape(-1) for name in ("labels", "lengths")]
+            method, seconds = dict(data["method"]), float(data["seconds"])
+        except (ValueError, TypeError, KeyError, RuntimeError) as error:
+            raise StgraphError(f"this is not the JSON of a partition ({error!r}); write one with to_json()") from error
+        if not len(runs[0]) and not len(runs[1]):
+            return cls(torch.empty(0, dtype=torch.int64), method, seconds)
+        if any(r.dtype != torch.int64 for r in runs) or len(runs[0]) != len(runs[1]) or int(runs[1].min()) < 1:
+            raise StgraphError(
+                "the runs of a partition's JSON must be as many whole labels as lengths ≥ 1; write it with to_json()"
+            )
+        # A label is either known or the next number: so they are numbered by their first vertex.
+        labels, highest = runs[0], torch.cummax(runs[0], 0).values
+        if int(labels.min()) < 0 or int(labels[0]) != 0 or bool((highest.diff() > 1).any()):
+            raise StgraphError(
+                "the labels of a partition's JSON must be numbered 0, 1, ... by their first vertex; use to_json()"
+            )
+        return cls(labels.repeat_interleave(runs[1]), method, seconds)

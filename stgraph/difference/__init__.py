@@ -13,6 +13,16 @@ DIFFERENCES: Registry[DifferenceDetector] = Registry(
         "threshold": "stgraph.difference.threshold:Threshold",
         "none": "stgraph.difference.none:NoDifference",
         "percentile": "stgraph.difference.percentile:Percentile",
+        "robust_z": "stgraph.difference.robust_z:RobustZ",
+        "noise": "stgraph.difference.noise:Noise",
+        "frame_relative": "stgraph.difference.frame_relative:FrameRelative",
+        "drift": "stgraph.difference.drift:Drift",
+        "multiscale": "stgraph.difference.multiscale:Multiscale",
+        "running_mean": "stgraph.difference.running_mean:RunningMean",
+        "second_difference": "stgraph.difference.second_difference:SecondDifference",
+        "spatial": "stgraph.difference.spatial:Spatial",
+        "motion": "stgraph.difference.motion:Motion",
+        "evs": "stgraph.difference.evs:EVS",
     },
 )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from ..errors import StgraphError, check_number
 from ..graph import SpatioTemporalGraph
 
 
@@ -35,14 +36,24 @@ class Event:
     vertices: tuple[int, ...]
 
 
-def group_events(graph: SpatioTemporalGraph, score: Tensor, marked: Tensor) -> list[Event]:
+def group_events(graph: SpatioTemporalGraph, score: Tensor, marked: Tensor, min_size: int = 1) -> list[Event]:
     """Events of all videos, by video and first frame.
 
     Args:
         graph: gives the coordinates.
         score: (V,) difference scores.
         marked: (V,) bool event tokens.
+        min_size: events of fewer tokens are left out, ≥ 1.
+
+    Raises:
+        StgraphError: scores or marks that are not one per vertex, or ``min_size`` out of range.
     """
+    check_number("min_size", min_size, at_least=1, integer=True)
+    if not score.shape == marked.shape == (graph.num_nodes,):
+        raise StgraphError(
+            f"events need one score and one mark for each of {graph.num_nodes} vertices, got {tuple(score.shape)} and "
+            f"{tuple(marked.shape)}; give the graph that the difference was computed on"
+        )
     from scipy.ndimage import find_objects, label
 
     events = []
@@ -60,7 +71,11 @@ def group_events(graph: SpatioTemporalGraph, score: Tensor, marked: Tensor) -> l
         order = np.argsort(number, kind="stable")
         groups = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
         for members, box in zip(groups, find_objects(labels), strict=True):
-            frames, rows, columns = ((part.start + int(o), part.stop + int(o)) for part, o in zip(box, low, strict=True))
+            if len(members) < min_size:
+                continue
+            frames, rows, columns = (
+                (part.start + int(o), part.stop + int(o)) for part, o in zip(box, low, strict=True)
+            )
             mass = np.bincount(coords[members, 0] - frames[0], weights=scores[members])
             events.append(
                 Event(

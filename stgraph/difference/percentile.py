@@ -14,10 +14,10 @@ from .base import DifferenceDetector, has_past
 
 @dataclass(frozen=True)
 class Percentile(DifferenceDetector):
-    """The tokens that differ most from their predecessor: difference score 1 − w above a percentile of its video's scores.
+    """The tokens that differ most from their predecessor: 1 − w above a percentile of the scores of the video.
 
-    The paper's dynamic τ_diff (design 3). Marks a fixed share of the tokens that have a past, however still the video is;
-    none where all scores are equal.
+    The paper's dynamic τ_diff (design 3). Marks a fixed share of the tokens that have a past, however still the video
+    is; none where all scores are equal.
 
     Attributes:
         percentile: in [0, 100], linearly interpolated; the paper's 95.

@@ -15,7 +15,8 @@ from .base import DifferenceDetector
 class Threshold(DifferenceDetector):
     """A token whose similarity to its predecessor is strictly below τ_diff is an event (paper, design 3).
 
-    Sees abrupt change at one position: cuts, flashes, objects that enter. Blind to gradual and to purely spatial change.
+    Sees abrupt change at one position: cuts, flashes, objects that enter. Blind to gradual and to purely spatial
+    change. Detectors that score another difference, but cut it off at the same fixed τ_diff, derive from this one.
 
     Attributes:
         threshold: τ_diff, a cosine similarity in [−1, 1]; the paper's 0.2.

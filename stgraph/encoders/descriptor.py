@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,7 +24,10 @@ SAMPLES = 8
 TEXTURE_FLOOR = 0.005
 """Gradient added before the square root, about that of sensor noise after resizing: below it, texture is not seen."""
 
-NUM_MEASUREMENTS = 7
+MEASUREMENTS = 7
+"""Three of colour and four of texture."""
+
+Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,12 @@ class Descriptor(Encoder):
     Source: opponent colours, Ohta et al. (1980); random Fourier features, Rahimi and Recht (NeurIPS 2007).
 
     Attributes:
-        tokens_per_frame: wanted number of tokens of a frame, ≥ 1. The grid is the one of near-square patches that comes
-            closest: 14 × 14 for a square video at the default 196, 10 × 20 for 1280×720, 9 × 22 for 640×272.
-        dimension: d, length of a token's vector, even, ≥ 2. The cosine differs from the kernel with a standard error of at
-            most ``1 / √d``.
-        bandwidth: distance at which similarity has fallen to ``exp(-1/2)`` = 0.61, > 0. Black and white are √3 apart.
+        tokens_per_frame: wanted number of tokens of a frame, 1 to 16384. The grid has near-square patches and about as
+            many: 14 × 14 for a square video at the default 196, 10 × 20 for 1280×720, 9 × 22 for 640×272.
+        dimension: d, length of a token's vector, even, 2 to 16384. The cosine misses the kernel by a standard error of
+            at most ``1 / √d``.
+        bandwidth: distance at which similarity has fallen to ``exp(-1/2)`` = 0.61, from 0.01 to 10; black and white are
+            √3 apart.
         seed: of the random frequencies, ≥ 0.
     """
 
@@ -56,34 +62,24 @@ class Descriptor(Encoder):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_number("tokens_per_frame", self.tokens_per_frame, at_least=1, integer=True)
-        check_number("dimension", self.dimension, at_least=2, integer=True)
-        check_number("bandwidth", self.bandwidth, above=0)
+        check_number("tokens_per_frame", self.tokens_per_frame, at_least=1, at_most=2**14, integer=True)
+        check_number("dimension", self.dimension, at_least=2, at_most=2**14, integer=True)
+        check_number("bandwidth", self.bandwidth, at_least=0.01, at_most=10)
         check_number("seed", self.seed, at_least=0, below=2**32, integer=True)
         if self.dimension % 2:
             raise StgraphError(f"dimension must be even, as it holds cosines and sines; got {self.dimension}")
 
     def __call__(self, video: Video) -> Encoded:
-        """Tokens (T·h·w, d) float32 of unit length for the T frames of ``video``; frames of any size ≥ 1 × 1.
-
-        Raises:
-            StgraphError: the frames are not (T, 3, H, W) uint8 with at least one frame and one pixel.
-        """
-        frames = video.frames
-        if frames.ndim != 4 or frames.shape[1] != 3 or frames.dtype != torch.uint8 or frames.numel() == 0:
-            raise StgraphError(
-                "the descriptor needs frames of shape (T, 3, H, W) in uint8 with T, H and W at least 1, got "
-                f"{tuple(frames.shape)} {str(frames.dtype).removeprefix('torch.')}"
-            )
-        rows, columns = self.grid(*frames.shape[2:])
+        """Tokens (T·h·w, d) float32 of unit length, for frames of any size."""
+        rows, columns = self.grid(video.height, video.width)
         frequencies = self._frequencies()
-        features = torch.empty(len(frames), rows, columns, self.dimension)
-        for frame, out in zip(frames, features, strict=True):
-            phase = _exact_product(measure(frame.cpu(), rows, columns), frequencies)
-            out[..., 0::2] = phase.cos()
-            out[..., 1::2] = phase.sin()
-        features *= math.sqrt(2 / self.dimension)
-        return Encoded(VideoTokens.from_grid(features, timestamps=(video.timestamps,)), Signals())
+        scale = math.sqrt(2 / self.dimension)
+        features = np.empty((len(video), rows, columns, self.dimension), dtype=np.float32)
+        for frame, out in zip(video.frames, features, strict=True):
+            phase = _fixed_point_product(measure(frame.cpu(), rows, columns), frequencies)
+            out[..., 0::2] = scale * np.cos(phase)
+            out[..., 1::2] = scale * np.sin(phase)
+        return Encoded(VideoTokens.from_grid(torch.from_numpy(features), timestamps=(video.timestamps,)), Signals())
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of tokens for frames of ``height`` × ``width`` pixels."""
@@ -91,51 +87,54 @@ class Descriptor(Encoder):
         rows = min(max(rows, 1), self.tokens_per_frame)
         return rows, round(self.tokens_per_frame / rows)
 
-    def _frequencies(self) -> Tensor:
+    def _frequencies(self) -> Array:
         # RandomState, because NumPy promises never to change its stream; other generators may change between releases.
-        normal = np.random.RandomState(self.seed).standard_normal((NUM_MEASUREMENTS, self.dimension // 2))
-        return torch.from_numpy(normal / self.bandwidth)
+        return np.random.RandomState(self.seed).standard_normal((MEASUREMENTS, self.dimension // 2)) / self.bandwidth
 
 
-def measure(frame: Tensor, rows: int, columns: int) -> Tensor:
+def measure(frame: Tensor, rows: int, columns: int) -> Array:
     """Colour and texture of every patch.
 
     Args:
-        frame: (3, H, W) uint8 RGB.
+        frame: (3, H, W) uint8 RGB on the CPU.
         rows: number of patches down the frame.
         columns: number of patches across it.
 
     Returns:
         (rows, columns, 7) float64: luminance, red–blue and green–magenta, in units where black and white are √3 apart,
-        and the square root of the mean absolute luminance gradient along →, ↘, ↓ and ↙.
+        and the square root of the mean absolute luminance gradient along →, ↘, ↓ and ↗, doubled before the root.
     """
     size = (rows * SAMPLES, columns * SAMPLES)
-    # The uint8 kernel of this resize computes in integers, hence exactly.
-    samples = F.interpolate(frame[None], size=size, mode="bilinear", antialias=True)[0].double()
-    red, green, blue = samples
+    # On uint8 this resize computes in integers, hence exactly.
+    samples = F.interpolate(frame[None], size=size, mode="bilinear", antialias=True)[0]
+    # NumPy from here on: the arrays are so small that waiting for a second thread takes longer than the work.
+    red, green, blue = samples.numpy().astype(np.float64)
     luminance = red + green + blue
-    padded = F.pad(luminance[None], (1, 1, 1, 1), mode="replicate")[0]
+    padded = np.pad(luminance, 1, mode="edge")
     across = padded[1:-1, 2:] - padded[1:-1, :-2]
     down = padded[2:, 1:-1] - padded[:-2, 1:-1]
-    planes = [luminance, red - blue, 2 * green - red - blue, across, across + down, down, across - down]
-    means = _window_means(torch.stack(planes[:3] + [plane.abs() for plane in planes[3:]])) / 255
-    colour = means[:3] / torch.tensor([math.sqrt(3), 1, math.sqrt(3)], dtype=torch.float64)[:, None, None]
-    gradient = means[3:] / (2 * torch.tensor([3, 6, 3, 6], dtype=torch.float64).sqrt()[:, None, None])
-    texture = (2 * (gradient + TEXTURE_FLOOR)).sqrt()
-    return torch.cat([colour, texture]).permute(1, 2, 0)
+    colours = [luminance, red - blue, 2 * green - red - blue]
+    gradients = [across, across + down, down, across - down]
+    means = _window_means(np.stack(colours + [np.abs(gradient) for gradient in gradients])) / 255
+    colour = means[..., :3] / np.sqrt([3, 1, 3])
+    gradient = means[..., 3:] / (2 * np.sqrt([3, 6, 3, 6]))
+    return np.concatenate([colour, np.sqrt(2 * (gradient + TEXTURE_FLOOR))], axis=-1)
 
 
-def _window_means(planes: Tensor) -> Tensor:
-    """Means of (C, rows · 8, columns · 8) under a raised-cosine window of two patches around each patch."""
-    angle = (torch.arange(2 * SAMPLES, dtype=torch.float64) + 0.5) * (math.pi / SAMPLES)
+def _window_means(planes: Array) -> Array:
+    """(rows, columns, C) means of (C, rows · 8, columns · 8) under a raised cosine, two patches wide, on each patch."""
+    angle = (np.arange(2 * SAMPLES) + 0.5) * (math.pi / SAMPLES)
     # Whole numbers: with the whole numbers of the planes, the sums are exact in float64 in whatever order they run.
-    weights = (128 * (1 - angle.cos())).round()
-    padded = F.pad(planes[None], (SAMPLES // 2,) * 4, mode="replicate")[0]
-    sums = padded.unfold(2, 2 * SAMPLES, SAMPLES) @ weights
-    return sums.unfold(1, 2 * SAMPLES, SAMPLES) @ weights / weights.sum() ** 2
+    weights = np.round(128 * (1 - np.cos(angle)))
+    padded = np.pad(planes, ((0, 0), (SAMPLES // 2,) * 2, (SAMPLES // 2,) * 2), mode="edge")
+    down = np.einsum("crxi,i->crx", sliding_window_view(padded, len(weights), 1)[:, ::SAMPLES], weights)
+    sums = np.einsum("crxi,i->rxc", sliding_window_view(down, len(weights), 2)[:, :, ::SAMPLES], weights)
+    means: Array = sums / weights.sum() ** 2
+    return means
 
 
-def _exact_product(values: Tensor, frequencies: Tensor) -> Tensor:
-    """``values @ frequencies`` in fixed point, so that no thread count or matrix library changes a bit of it."""
+def _fixed_point_product(values: Array, frequencies: Array) -> Array:
+    """``values @ frequencies`` in fixed point, where the sum is exact: no matrix library changes a bit of it."""
     unit = 2.0**20
-    return (values * unit).round() @ (frequencies * unit).round() / unit**2
+    product: Array = np.round(values * unit) @ np.round(frequencies * unit)
+    return product / unit**2

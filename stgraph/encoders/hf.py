@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -198,7 +199,7 @@ def _merge_order(height: int, width: int, merge: int) -> Tensor:
 
 
 class _Family(NamedTuple):
-    """What differs between towers; how to name the class, feed it, and read it by default."""
+    """What differs between towers: its class, how it is fed, the default layer, and the constants of its pixels."""
 
     tower: str
     feed: Callable[[Tensor, Any], _Fed]
@@ -252,6 +253,30 @@ def _side(value: Any) -> int:
 # -- the tower --------------------------------------------------------------------------------------------------------
 
 
+class _Preparation(NamedTuple):
+    """How 8-bit pixels are made ready: resized with a filter of Pillow, then (scale · pixel − mean) / std."""
+
+    resample: Image.Resampling
+    scale: float
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, settings: dict[str, Any], family: _Family) -> _Preparation:
+        """From a preprocessor configuration; ``family`` gives what it does not say."""
+
+        def channels(name: str, default: tuple[float, float, float]) -> Tensor:
+            return torch.tensor(settings.get(name, default), dtype=torch.float32).view(-1, 1, 1).expand(3, 1, 1)
+
+        normalise = settings.get("do_normalize", True)
+        return cls(
+            Image.Resampling(settings.get("resample", family.resample)),
+            float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 1.0,
+            channels("image_mean", family.mean) if normalise else torch.zeros(3, 1, 1),
+            channels("image_std", family.std) if normalise else torch.ones(3, 1, 1),
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class _Tower:
     """A loaded tower, cut off after ``block``, and how its frames are prepared."""
@@ -260,7 +285,7 @@ class _Tower:
     block: nn.Module
     config: Any
     family: _Family
-    preprocessor: dict[str, Any]
+    preparation: _Preparation
 
     def encode(self, frames: Tensor, size: int | None, pool: int, *, attention: bool) -> tuple[Tensor, ...]:
         """Features of (B, 3, H, W) uint8 frames, (B, h, w, d); with ``attention``, then attention and keys likewise."""
@@ -286,19 +311,10 @@ class _Tower:
     def pixels(self, frames: Tensor, size: int | None) -> Tensor:
         """(B, 3, H, W) uint8 frames resized, rescaled and normalised: (B, 3, H', W') float32."""
         height, width = self.frame_size(frames.shape[2], frames.shape[3], size)
-        resample = Image.Resampling(self.preprocessor.get("resample", self.family.resample))
         pictures = [Image.fromarray(frame.permute(1, 2, 0).cpu().contiguous().numpy()) for frame in frames]
-        resized = np.stack([np.asarray(picture.resize((width, height), resample)) for picture in pictures])
-        pixels = torch.from_numpy(resized).permute(0, 3, 1, 2).float()
-        if self.preprocessor.get("do_rescale", True):
-            pixels = pixels * self.preprocessor.get("rescale_factor", 1 / 255)
-        if self.preprocessor.get("do_normalize", True):
-            mean, std = (
-                torch.tensor(self.preprocessor.get(key, default)).view(-1, 1, 1)
-                for key, default in (("image_mean", self.family.mean), ("image_std", self.family.std))
-            )
-            pixels = (pixels - mean) / std
-        return pixels
+        resized = np.stack([np.asarray(p.resize((width, height), self.preparation.resample)) for p in pictures])
+        pixels = torch.from_numpy(resized).permute(0, 3, 1, 2) * self.preparation.scale
+        return (pixels - self.preparation.mean) / self.preparation.std
 
     def frame_size(self, height: int, width: int, size: int | None) -> tuple[int, int]:
         """Height and width in pixels to which a frame is resized."""
@@ -400,13 +416,9 @@ def _load(model: str, layer: int | None, dtype: torch.dtype, device: torch.devic
         ) from error
     source = _source(model)
     with _quiet():
-        try:
+        expected = "name a folder with config.json and safetensors weights, or a model id of the Hugging Face Hub"
+        with _reading(f"the model {model!r}", f"{expected} that is reachable or already downloaded"):
             whole = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as error:
-            raise StgraphError(
-                f"the model {model!r} cannot be read: {_first_line(error)}; name a folder with config.json and "
-                "safetensors weights, or a model id of the Hugging Face Hub that is reachable or already downloaded"
-            ) from error
         config = getattr(whole, "vision_config", whole)
         family = _FAMILIES.get(config.model_type)
         if family is None:
@@ -414,57 +426,53 @@ def _load(model: str, layer: int | None, dtype: torch.dtype, device: torch.devic
                 f"{model!r} has no vision tower that encoder=hf can read (its type is {config.model_type!r}); "
                 f"supported are {', '.join(_FAMILIES)}, alone or inside a larger model"
             )
-        if layer is None:
-            layer = getattr(whole, "vision_feature_layer", family.layer)
-        tower_class = getattr(
-            importlib.import_module(type(config).__module__.replace(".configuration_", ".modeling_")), family.tower
-        )
-        try:
-            module, report = tower_class.from_pretrained(
+        expected = "expected safetensors (pickled checkpoints are refused because loading one can run code)"
+        with _reading(f"the vision tower of {model!r}", expected):
+            modeling = importlib.import_module(type(config).__module__.replace(".configuration_", ".modeling_"))
+            module, report = getattr(modeling, family.tower).from_pretrained(
                 source,
                 config=config,
                 key_mapping={_TOWER_PREFIX: ""},
                 use_safetensors=True,
+                ignore_mismatched_sizes=True,  # reported below, by name
                 dtype=dtype,
                 attn_implementation="sdpa",
                 output_loading_info=True,
             )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise StgraphError(
-                f"the weights of {model!r} cannot be read: {_first_line(error)}; expected safetensors (pickled "
-                "checkpoints are refused because loading one can run code)"
-            ) from error
-        try:
-            preprocessor, _ = ImageProcessingMixin.get_image_processor_dict(source)
-        except OSError:
-            preprocessor = {}
-    block = _cut(module, layer, set(report["missing_keys"]), model)
-    return _Tower(module.eval().to(device), block, config, family, preprocessor)
+        with _reading(f"the preprocessor configuration of {model!r}", "correct the file, or remove it"):
+            try:
+                settings, _ = ImageProcessingMixin.get_image_processor_dict(source)
+            except OSError as error:
+                if isinstance(error.__context__, ValueError):  # there, but not JSON
+                    raise
+                settings = {}
+            preparation = _Preparation.of(settings, family)
+    absent = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+    layer = layer if layer is not None else getattr(whole, "vision_feature_layer", family.layer)
+    block = _cut(module, layer, absent, model)
+    return _Tower(module.eval().to(device), block, config, family, preparation)
 
 
-def _cut(module: nn.Module, layer: Any, missing: set[str], model: str) -> nn.Module:
-    """The block that ``layer`` names, with all later ones removed; everything up to it must have come from the file."""
+def _cut(module: nn.Module, layer: Any, absent: set[str], model: str) -> nn.Module:
+    """The block that ``layer`` names, with all later ones removed; no weights up to it may be ``absent``."""
     # A tower's blocks are its longest list of modules.
     lists = [(name, part) for name, part in module.named_modules() if isinstance(part, nn.ModuleList)]
     prefix, blocks = max(lists, key=lambda entry: len(entry[1]))
     total = len(blocks)
-    if (
-        not isinstance(layer, int)
-        or not 1 <= (count := layer if layer > 0 else total + 1 + layer) <= total
-        or layer == 0
-    ):
+    if not isinstance(layer, int) or layer == 0 or not -total <= layer <= total:
         raise StgraphError(
             f"encoder.layer must be from 1 to {total}, or from -{total} to -1, for the {total} blocks of {model!r}, "
             f"got {layer}"
         )
+    count = layer if layer > 0 else total + 1 + layer
     del blocks[count:]
     names = list(module.state_dict())
     last = max(index for index, name in enumerate(names) if name.startswith(f"{prefix}."))
-    absent = [name for name in names[: last + 1] if name in missing]
-    if absent:
+    lost = [name for name in names[: last + 1] if name in absent]
+    if lost:
         raise StgraphError(
-            f"{model!r} holds no weights for {len(absent)} tensors of its vision tower ({absent[0]}, ...); "
-            "expected a checkpoint saved by transformers"
+            f"{model!r} holds no weights that fit {len(lost)} tensors of its vision tower ({lost[0]}, ...); "
+            "expected a checkpoint whose weights and config.json belong together, as transformers saves it"
         )
     return blocks[count - 1]
 
@@ -481,8 +489,14 @@ def _source(model: str) -> str:
     return model
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".:")
+@contextmanager
+def _reading(what: str, expected: str) -> Iterator[None]:
+    """Failures of foreign files, which come as every kind of exception, told in one sentence."""
+    try:
+        yield
+    except Exception as error:
+        reason = textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" ...").rstrip(".")
+        raise StgraphError(f"{what} cannot be read: {reason}; {expected}") from error
 
 
 @contextmanager

@@ -107,6 +107,7 @@ class Selector(ABC):
         return Selection(
             indices=(keep | newline).nonzero()[:, 0],
             verdict=verdict.to(torch.uint8),
+            candidate=torch.where(visual, role, 0).to(torch.uint8),
             community=ranking.community if ranking.community is not None else none,
             centrality=ranking.centrality if ranking.centrality is not None else zero,
             difference=ranking.difference if ranking.difference is not None else zero,

@@ -48,6 +48,7 @@ class Selection:
     Attributes:
         indices: (K,) int64 kept tokens, ascending.
         verdict: (N,) uint8 :class:`Verdict` codes.
+        candidate: (N,) uint8 bits before trimming: 1 = representative (T_rep), 2 = event (T_event).
         community: (N,) int64 community, −1 where the method has none.
         centrality: (N,) float32 mean similarity to the rest of the community.
         difference: (N,) float32 difference from the past.
@@ -63,6 +64,7 @@ class Selection:
 
     indices: Tensor
     verdict: Tensor
+    candidate: Tensor
     community: Tensor
     centrality: Tensor
     difference: Tensor
@@ -136,6 +138,7 @@ class Selection:
         return Selection(
             inside,
             self.verdict[rows],
+            self.candidate[rows],
             community,
             *(getattr(self, name)[rows] for name in ("centrality", "difference", "importance", "margin", "coords")),
             self.batch[rows] - index,
@@ -175,14 +178,27 @@ class Selection:
 
     # -- files ----------------------------------------------------------------------------------------------------
 
-    _TENSORS = ("indices", "verdict", "community", "centrality", "difference", "importance", "margin", "coords", "batch")
+    _TENSORS = (
+        "indices",
+        "verdict",
+        "candidate",
+        "community",
+        "centrality",
+        "difference",
+        "importance",
+        "margin",
+        "coords",
+        "batch",
+    )
 
     def save(self, folder: str | Path, extra: dict[str, Any] | None = None) -> None:
         """Write ``selection.safetensors`` (all tensors) and ``selection.json`` (the rest, and ``extra``) into ``folder``."""
         from safetensors.torch import save_file
 
         folder = Path(folder)
-        save_file({name: getattr(self, name).cpu().contiguous() for name in self._TENSORS}, folder / "selection.safetensors")
+        # Copies, because the format refuses tensors that share memory, as zeros of two absent scores may.
+        tensors = {name: getattr(self, name).cpu().clone() for name in self._TENSORS}
+        save_file(tensors, folder / "selection.safetensors")
         record = {
             "digest": self.digest,
             "tokens": len(self.verdict),

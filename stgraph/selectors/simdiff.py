@@ -11,13 +11,14 @@ from torch import Tensor
 
 from ..community.base import CommunityDetector
 from ..difference.base import DifferenceDetector
-from ..edges import SPATIAL, TEMPORAL
-from ..errors import check_choice, check_number
+from ..edges import SPATIAL, TEMPORAL, SpatialBuilder, TemporalBuilder
+from ..errors import check_choice
 from ..graph import build_graph
 from ..importance.base import Evidence, Importance
 from ..kernels import snap
 from ..registry import group_field, registry
 from ..signals import Signals
+from ..thresholds import Fixed, SimilarityThreshold, describe, prune_by_video
 from ..tokens import VideoTokens
 from .base import Ranking, Selector, ceil_shares
 
@@ -37,7 +38,10 @@ class STSimDiff(Selector):
     always has the LLM's attention).
 
     Attributes:
-        similarity_threshold: τ_sim in [−1, 1]; edges strictly below it are pruned before communities are looked for.
+        spatial: what joins tokens inside a frame.
+        temporal: what joins tokens between frames; ``motion`` follows what moves, for communities and events alike.
+        similarity_threshold: τ_sim in [−1, 1]; edges strictly below it are pruned before communities are looked for. A
+            number, or a method that chooses one for each video from the edges that communities follow; it says which.
         similarity_edges: which edges communities follow; ``"spatial"`` and ``"temporal"`` are rows of the paper's ablation.
         community: the community detector.
         difference: the difference detector, which always sees the whole graph; ``none`` leaves the event path out (the
@@ -46,7 +50,9 @@ class STSimDiff(Selector):
         protect_events: event tokens are trimmed only after all other candidates are gone. The paper does not protect them.
     """
 
-    similarity_threshold: float = 0.8
+    spatial: SpatialBuilder = group_field("spatial", "grid")
+    temporal: TemporalBuilder = group_field("temporal", "aligned")
+    similarity_threshold: SimilarityThreshold | float | str = group_field("similarity_threshold", "fixed")
     similarity_edges: Literal["both", "spatial", "temporal"] = "both"
     community: CommunityDetector = group_field("community", "components")
     difference: DifferenceDetector = group_field("difference", "threshold")
@@ -55,17 +61,21 @@ class STSimDiff(Selector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("similarity_threshold", self.similarity_threshold, at_least=-1, at_most=1)
+        threshold = registry("similarity_threshold").build(self.similarity_threshold)
+        object.__setattr__(self, "similarity_threshold", threshold)
         check_choice("similarity_edges", self.similarity_edges, ("both", "spatial", "temporal"))
 
     def rank(self, tokens: VideoTokens, signals: Signals) -> Ranking:
         """Candidates T_rep ∪ T_event with their importance (paper, designs 1 to 4)."""
         clock = _Clock()
-        graph = build_graph(tokens, separators_as_vertices=self.separators == "vertex")
+        graph = build_graph(tokens, (self.spatial, self.temporal), separators_as_vertices=self.separators == "vertex")
         clock.lap("graph")
-        similar = graph.prune(self.similarity_threshold)
+        similar = graph
         if self.similarity_edges != "both":
-            similar = similar.take_edges(similar.edge_kind == (SPATIAL if self.similarity_edges == "spatial" else TEMPORAL))
+            similar = graph.take_edges(graph.edge_kind == (SPATIAL if self.similarity_edges == "spatial" else TEMPORAL))
+        method: SimilarityThreshold = registry("similarity_threshold").build(self.similarity_threshold)
+        thresholds = method(similar, self.retention)
+        similar = prune_by_video(similar, thresholds)
         partition = self.community(similar)
         clock.lap("community")
         centrality = graph.centrality(partition.labels, partition.sizes)
@@ -94,7 +104,10 @@ class STSimDiff(Selector):
             centrality=per_token(centrality, 0),
             difference=per_token(difference.score, 0),
             seconds=clock.seconds,
-            notes=(f"candidates are trimmed by {registry('importance').name_of(importance)}",),
+            notes=(
+                f"candidates are trimmed by {registry('importance').name_of(importance)}",
+                *([] if isinstance(method, Fixed) else [describe(thresholds)]),
+            ),
         )
 
 

@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from towers import GRID, IMAGE, PATCH, SIDE, TOWERS, Tower
 
 from stgraph.encoders import ENCODERS
 from stgraph.encoders.hf import HuggingFace, _received
 from stgraph.errors import StgraphError
 from stgraph.video import Video
+from tests.encoders.towers import GRID, IMAGE, PATCH, SIDE, TOWERS, Tower
 
 Saved = Callable[[str], Path]
 
@@ -191,13 +191,12 @@ def test_square_towers_take_another_size(name: str, saved: Saved) -> None:
 
 def test_towers_of_any_size_keep_the_aspect_ratio(saved: Saved) -> None:
     wide = Video(torch.zeros(1, 3, 90, 160, dtype=torch.uint8), torch.zeros(1, dtype=torch.float64))
-    grid = HuggingFace(str(saved("qwen2 vl")), size=48)(wide).tokens.grids[0]
+    grid = HuggingFace(str(saved("qwen2 vl")), size=50)(wide).tokens.grids[0]
     assert grid == (1, 10, 16)
     assert grid.height % 2 == grid.width % 2 == 0, "whole tokens of the LLM"
-    side = int(36**0.5) * PATCH
     square = Video(torch.zeros(1, 3, 50, 50, dtype=torch.uint8), torch.zeros(1, dtype=torch.float64))
-    assert HuggingFace(str(saved("siglip2")))(square).tokens.grids == ((1, side // PATCH, side // PATCH),)
-    assert HuggingFace(str(saved("video llama 3")))(square).tokens.grids == ((1, 448 // PATCH, 448 // PATCH),)
+    assert HuggingFace(str(saved("siglip2")))(square).tokens.grids == ((1, 6, 6),), "its 36 positions"
+    assert HuggingFace(str(saved("video llama 3")))._tower.frame_size(50, 50, None) == (448, 448), "it names no size"
     thin = Video(torch.zeros(1, 3, 2, 400, dtype=torch.uint8), torch.zeros(1, dtype=torch.float64))
     assert HuggingFace(str(saved("qwen2 vl")), size=16)(thin).tokens.grids[0].height == 2
 
@@ -407,13 +406,37 @@ def test_weights_that_do_not_hold_the_tower(saved: Saved, tmp_path: Path) -> Non
         return weights | {"embeddings.class_embedding": torch.zeros(8)}
 
     holes = changed(saved("clip"), tmp_path / "holes", without_first_block)
-    refused(HuggingFace(str(holes)), "no weights for 16 tensors", "encoder.layers.0.")
-    refused(HuggingFace(str(changed(saved("clip"), tmp_path / "shape", other_shape))), "cannot be read")
+    refused(HuggingFace(str(holes)), "no weights that fit 16 tensors", "encoder.layers.0.")
+    shape = changed(saved("clip"), tmp_path / "shape", other_shape)
+    refused(HuggingFace(str(shape)), "no weights that fit 1 tensors", "embeddings.class_embedding")
     unused = changed(saved("clip"), tmp_path / "unused", without_last_block)
     clip = clip_of(frames_of(TOWERS["clip"]))
     whole = HuggingFace(str(saved("clip")))(clip)
     assert torch.equal(HuggingFace(str(unused))(clip).tokens.features, whole.tokens.features), "never needed"
     refused(HuggingFace(str(unused), layer=-1), "encoder.layers.2.")
+
+
+def test_files_that_are_damaged(saved: Saved, tmp_path: Path) -> None:
+    folder = changed(saved("clip"), tmp_path / "damaged", dict)
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    whole, values = weights.read_bytes(), json.loads(config.read_text())
+
+    preprocessor = folder / "preprocessor_config.json"
+    for text in ("{", '{"resample": 9}', '{"image_mean": "x"}', '{"image_std": [1, 1]}'):
+        preprocessor.write_text(text)
+        refused(HuggingFace(str(folder)), "the preprocessor configuration of", "cannot be read")
+    preprocessor.unlink()
+
+    for kept in (0, 3, 2000):
+        weights.write_bytes(whole[:kept])
+        refused(HuggingFace(str(folder)), "the vision tower of", "cannot be read")
+    weights.write_bytes(whole)
+
+    for change in ({"hidden_size": "x"}, {"num_attention_heads": 5}, {"patch_size": 0}):
+        config.write_text(json.dumps(values | change))
+        refused(HuggingFace(str(folder)), "cannot be read")
+    config.write_text("{")
+    refused(HuggingFace(str(folder)), "cannot be read", "config.json")
 
 
 @pytest.mark.parametrize("layer", [0, 4, -4])

@@ -1,0 +1,1 @@
+"""Benchmarks: run from a checkout, each prints ratios measured in one run."""

@@ -1,0 +1,5 @@
+"""``python -m stgraph``: the command line."""
+
+from .cli import main
+
+main()

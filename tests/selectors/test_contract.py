@@ -1,0 +1,188 @@
+"""The contract that every registered selector keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stgraph import Signals, StgraphError, VideoTokens
+from stgraph.selectors import SELECTORS, Selection, Verdict
+from stgraph.selectors.base import Ranking, Selector, ceil_share, ceil_shares
+from stgraph.selectors.selection import KEPT
+
+from ..strategies import features, retentions, videos
+
+names = pytest.mark.parametrize("name", list(SELECTORS))
+
+
+@names
+@given(tokens=videos(), retention=retentions, separators=st.sampled_from(["proportional", "keep", "drop", "vertex"]))
+@settings(max_examples=40)
+def test_budget_is_exact(name, tokens, retention, separators):
+    selection = SELECTORS.build({"name": name, "retention": retention, "separators": separators})(tokens)
+    n, s = len(tokens), tokens.num_separators
+    expected = {
+        "proportional": ceil_share(retention, n - s) + ceil_share(retention, s),
+        "keep": ceil_share(retention, n - s) + s,
+        "drop": ceil_share(retention, n - s),
+        "vertex": ceil_share(retention, n),
+    }[separators]
+    assert len(selection) == expected
+    kept = torch.zeros(n, dtype=torch.bool)
+    for verdict in KEPT:
+        kept |= selection.verdict == verdict
+    assert torch.equal(kept, selection.mask), "the verdicts agree with the indices"
+    assert sum(selection.counts.values()) == n
+
+
+@names
+@given(parts=st.lists(videos(dtypes=False), min_size=2, max_size=3), retention=retentions)
+@settings(max_examples=30)
+def test_batch_equals_one_by_one(name, parts, retention):
+    parts = [p for p in parts if p.features.shape[1] == parts[0].features.shape[1]]
+    selector = SELECTORS.build({"name": name, "retention": retention})
+    batch = selector(VideoTokens.cat(parts))
+    for number, part in enumerate(parts):
+        assert batch.video(number).digest == selector(part).digest
+
+
+@names
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    "grid",
+    [
+        torch.randn(1, 1, 1, 4),
+        torch.ones(3, 3, 3, 4),
+        torch.zeros(3, 3, 3, 4),
+        torch.eye(27).view(3, 3, 3, 27),
+        features(3, 4, 5, 16, seed=9),
+    ],
+    ids=["one", "equal", "zero", "orthogonal", "mixed"],
+)
+def test_extremes_are_deterministic_and_leave_the_input_alone(name, grid, dtype):
+    tokens = VideoTokens.from_grid(grid.to(dtype))
+    before = tokens.features.clone()
+    selector = SELECTORS.build({"name": name, "retention": 0.3})
+    first, second = selector(tokens), selector(tokens)
+    assert first.digest == second.digest
+    assert len(first) == ceil_share(0.3, len(tokens))
+    assert torch.equal(tokens.features, before)
+    whole = SELECTORS.build({"name": name, "retention": 1.0})(tokens)
+    assert whole.indices.tolist() == list(range(len(tokens)))
+
+
+@names
+def test_saved_and_loaded(name, tmp_path):
+    tokens = VideoTokens.from_grid(features(3, 4, 5, 16, seed=4), newline=True)
+    selection = SELECTORS.build(name)(tokens)
+    selection.save(tmp_path)
+    loaded = Selection.load(tmp_path)
+    assert loaded.digest == selection.digest
+    for field in dataclasses.fields(selection):
+        a, b = getattr(selection, field.name), getattr(loaded, field.name)
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b, field.name
+
+
+@names
+def test_every_token_can_be_explained(name):
+    tokens = VideoTokens.from_grid(features(2, 3, 4, 8, seed=6), newline=True)
+    selection = SELECTORS.build(name)(tokens)
+    for token in range(len(tokens)):
+        sentence = selection.why(token)
+        kept = bool(selection.mask[token])
+        assert sentence.startswith(f"Token {token} (frame ")
+        assert ("was kept" in sentence) == kept
+        assert sentence.endswith(".")
+        assert "nan" not in sentence
+
+
+def test_separators_of_the_fullest_rows_stay():
+    tokens = VideoTokens.from_grid(torch.randn(1, 4, 6, 3), newline=True)
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Fixed(Selector):
+        def rank(self, tokens, signals):
+            # rows keep 0, 5, 1 and 4 of the ten tokens of the budget
+            wanted = torch.zeros(4, 6)
+            for row, count in enumerate((0, 5, 1, 4)):
+                wanted[row, :count] = 1
+            return Ranking(importance=wanted.flatten())
+
+    selection = Fixed(retention=0.5)(tokens)
+    stay = (selection.verdict == Verdict.SEPARATOR).nonzero()[:, 0].tolist()
+    assert stay == [11, 23]
+
+
+def test_a_plug_in_that_ranks_badly_is_named():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Broken(Selector):
+        def rank(self, tokens, signals):
+            return Ranking(importance=torch.full((len(tokens),), float("nan")))
+
+    with pytest.raises(StgraphError, match="selector Broken must rank each of 8 tokens"):
+        Broken()(VideoTokens.from_grid(torch.randn(2, 2, 2, 3)))
+
+
+def test_apply_and_invert():
+    tokens = VideoTokens.from_grid(features(2, 3, 4, 8, seed=6))
+    selection = SELECTORS.build("simdiff")(tokens)
+    kept = selection.apply(tokens.features)
+    assert torch.equal(kept, tokens.features[selection.indices])
+    back = selection.invert(kept, fill=-1)
+    assert torch.equal(back[selection.mask], kept)
+    assert bool((back[~selection.mask] == -1).all())
+    with pytest.raises(StgraphError, match="one row for each of 24 tokens"):
+        selection.apply(torch.zeros(3))
+    with pytest.raises(StgraphError, match="one row for each of 8 kept tokens"):
+        selection.invert(torch.zeros(3))
+
+
+def test_gradients_flow_through_apply():
+    x = features(2, 3, 4, 8, seed=6).requires_grad_()
+    tokens = VideoTokens.from_grid(x)
+    selection = SELECTORS.build("simdiff")(tokens)
+    selection.apply(tokens.features).sum().backward()
+    assert int((x.grad.flatten(0, 2).sum(1) > 0).sum()) == len(selection)
+
+
+@pytest.mark.parametrize("token", [-1, 24, 1.0, True, "3"])
+def test_no_such_token(token):
+    selection = SELECTORS.build("uniform")(VideoTokens.from_grid(torch.randn(2, 3, 4, 8)))
+    with pytest.raises(StgraphError, match="token must be a whole number from 0 to 23"):
+        selection.why(token)
+
+
+def test_damaged_files(tmp_path):
+    with pytest.raises(StgraphError, match="holds no selection"):
+        Selection.load(tmp_path)
+    selection = SELECTORS.build("uniform")(VideoTokens.from_grid(torch.randn(2, 3, 4, 8)))
+    selection.save(tmp_path)
+    record = (tmp_path / "selection.json").read_text()
+    (tmp_path / "selection.json").write_text(record.replace(selection.digest, "0" * 16))
+    with pytest.raises(StgraphError, match="does not match its digest"):
+        Selection.load(tmp_path)
+    (tmp_path / "selection.json").write_text("{")
+    with pytest.raises(StgraphError, match="damaged"):
+        Selection.load(tmp_path)
+
+
+def test_shares_are_exact():
+    assert ceil_share(0.1, 30) == 3  # in floats 0.1 * 30 is a little more
+    assert ceil_share(0.3, 10) == 3
+    assert ceil_share(1e-6, 5) == 1
+    assert ceil_share(0.7, 0) == 0
+    assert ceil_shares(0.1, torch.tensor([30, 1, 31])).tolist() == [3, 1, 4]
+
+
+@pytest.mark.parametrize("name", ["encoder_attention", "llm_attention", "encoder_keys"])
+def test_signals_must_fit(name):
+    tokens = VideoTokens.from_grid(torch.randn(2, 3, 4, 8))
+    with pytest.raises(StgraphError, match=f"signal {name} has shape"):
+        SELECTORS.build("uniform")(tokens, Signals(**{name: torch.zeros(5)}))
+    wrong = torch.full((24, 2) if name == "encoder_keys" else (24,), float("nan"))
+    with pytest.raises(StgraphError, match=f"signal {name} holds NaN"):
+        SELECTORS.build("uniform")(tokens, Signals(**{name: wrong}))
