@@ -52,13 +52,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("videos", type=Path, nargs="*")
     substitutes = [name for name in IMPORTANCES if name != "auto" and not name.endswith("attention")]
-    coverage: dict[str, list[float]] = {name: [] for name in (*FLOORS, *substitutes)}
+    floors = {f"({name} selection)": name for name in FLOORS}
+    coverage: dict[str, list[float]] = {name: [] for name in (*floors, *substitutes)}
     recall: dict[str, list[float]] = {name: [] for name in coverage}
     for _, tokens, events in clips(parser.parse_args().videos):
         for retention in RETENTIONS:
             for name in coverage:
-                if name in FLOORS and name not in substitutes:
-                    selector = SELECTORS.build({"name": name, "retention": retention})
+                if name in floors:
+                    selector = SELECTORS.build({"name": floors[name], "retention": retention})
                 else:
                     selector = STSimDiff(retention=retention, importance=IMPORTANCES.build(name))
                 quality = evaluate(tokens, selector(tokens), events)

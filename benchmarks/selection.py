@@ -31,8 +31,12 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=3584)
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
-    print(f"{arguments.frames} frames of 14×14×{arguments.dim}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
-    print("| similar edges | dtype | one read, ms | selection, ms | over three reads | graph | community | centrality | rest |")
+    print(
+        f"{arguments.frames} frames of 14×14×{arguments.dim}, {torch.get_num_threads()} threads, torch {torch.__version__}\n"
+    )
+    print(
+        "| similar edges | dtype | one read, ms | selection, ms | over three reads | graph | community | centrality | rest |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     for share in (0.3, 0.6, 0.9, 1.0):
         x = clip(arguments.frames, arguments.dim, share)
@@ -46,7 +50,12 @@ def main() -> None:
             stage = selector(tokens).seconds
             main_stages = [1000 * stage[name] for name in ("graph", "community", "centrality")]
             rest = 1000 * stage["selection"] - sum(main_stages)
-            cells = [f"{100 * similar_share(x):.0f} %", str(dtype).removeprefix("torch."), f"{read:.1f}", f"{whole:.1f}"]
+            cells = [
+                f"{100 * similar_share(x):.0f} %",
+                str(dtype).removeprefix("torch."),
+                f"{read:.1f}",
+                f"{whole:.1f}",
+            ]
             cells += [f"{whole / (3 * read):.2f}×", *(f"{ms:.1f}" for ms in (*main_stages, rest))]
             print("| " + " | ".join(cells) + " |", flush=True)
 

@@ -26,7 +26,9 @@ app = typer.Typer(
 
 Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads this annotation at run time
-    typer.Argument(help="Settings such as retention=0.3 community=leiden difference.threshold=0.15", show_default=False),
+    typer.Argument(
+        help="Settings such as retention=0.3 community=leiden difference.threshold=0.15", show_default=False
+    ),
 ]
 
 
@@ -50,7 +52,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     pass
 
@@ -64,9 +68,13 @@ def compress(
         typer.Option("--output", "-o", help="Folder for the results.", show_default="outputs/<name of the video>"),
     ] = None,
     config: Annotated[Optional[Path], typer.Option("--config", "-c", help="YAML file of settings.")] = None,  # noqa: UP045
-    events: Annotated[Optional[Path], typer.Option("--events", help="Known events, as `stgraph sample` writes them.")] = None,  # noqa: UP045
+    events: Annotated[
+        Optional[Path], typer.Option("--events", help="Known events, as `stgraph sample` writes them.")
+    ] = None,  # noqa: UP045
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that the folder holds.")] = False,
-    allow_corrupt: Annotated[bool, typer.Option("--allow-corrupt", help="Use what can be decoded of a damaged file.")] = False,
+    allow_corrupt: Annotated[
+        bool, typer.Option("--allow-corrupt", help="Use what can be decoded of a damaged file.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Select the tokens of a video; write selection, pictures and a report."""
@@ -134,7 +142,9 @@ def doctor() -> None:
 @app.command()
 def explain(
     output: Annotated[Path, typer.Argument(help="Folder of a compress run.", show_default=False)],
-    token: Annotated[list[int], typer.Option("--token", "-t", help="Token number; may be given many times.", show_default=False)],
+    token: Annotated[
+        list[int], typer.Option("--token", "-t", help="Token number; may be given many times.", show_default=False)
+    ],
 ) -> None:
     """Say why a token was kept or dropped."""
     from .selectors import Selection
@@ -172,6 +182,8 @@ def _word(value: Any) -> str:
 def _print_run(run: Run, output: Path) -> None:
     from rich.table import Table
 
+    from .metrics import columns
+
     console = _console()
     counts, tokens = run.selection.counts, run.tokens
     visual = len(tokens) - tokens.num_separators
@@ -181,15 +193,14 @@ def _print_run(run: Run, output: Path) -> None:
         + (f", {tokens.num_separators} separators → {counts['separator']}" if tokens.num_separators else ""),
         highlight=False,
     )
-    known = any(quality.event_recall is not None for quality in run.quality.values())
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("selector", "coverage", "reconstruction error", *(["event recall"] if known else []), "frame spread"):
-        table.add_column(column, justify="left" if column == "selector" else "right")
-    for name, quality in run.quality.items():
-        recall = ["–" if quality.event_recall is None else f"{quality.event_recall:.3f}"] if known else []
-        table.add_row(
-            name, f"{quality.coverage:.4f}", f"{quality.reconstruction_error:.4f}", *recall, f"{quality.frame_spread:.4f}"
-        )
+    table.add_column("selector")
+    figures = columns(list(run.quality.values()))
+    for column in figures:
+        table.add_column(column.title, justify="right")
+    for row, name in enumerate(run.quality):
+        values = [column.values[row] for column in figures]
+        table.add_row(name, *("–" if value is None else f"{value:.4f}" for value in values))
     console.print(table)
     candidate = run.selection.candidate
     console.print(

@@ -144,7 +144,9 @@ def _parse(text: str) -> tuple[str, Any]:
         raise StgraphError(f"the value in {text!r} cannot be read; put quotes around text with special characters")
     override = _parser().parse_override(text)
     if override.is_delete() or override.is_add() or override.is_force_add():
-        raise StgraphError(f"override {text!r} must have the form name=value; adding and deleting entries is not possible")
+        raise StgraphError(
+            f"override {text!r} must have the form name=value; adding and deleting entries is not possible"
+        )
     if override.is_sweep_override():
         raise StgraphError(f"{text!r} gives several values; one run takes one, `stgraph compare` takes many")
     value = override.value()
@@ -213,7 +215,10 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
         raise StgraphError(f"there is no setting {key!r}{nearest(key, known)}")
     else:
         fields = dataclasses.fields(registry("selector").get(selector))
-        groups = {field.name: field.metadata.get("group") for field in fields} | {"encoder": "encoder", "selector": "selector"}
+        groups = {field.name: field.metadata.get("group") for field in fields} | {
+            "encoder": "encoder",
+            "selector": "selector",
+        }
         _set_field(tree, head, rest, groups.get(head), value, key)
 
 

@@ -50,7 +50,7 @@ def to_pyg(graph: SpatioTemporalGraph) -> Any:
     Raises:
         StgraphError: torch_geometric is not installed.
     """
-    data = require("torch_geometric.data", extra="graph", needed_by="to_pyg").Data(
+    data = require("torch_geometric", extra="graph", needed_by="to_pyg").data.Data(
         x=graph.take_features(),
         edge_index=graph.edge_index,
         edge_weight=graph.edge_weight,
@@ -65,10 +65,10 @@ def to_pyg(graph: SpatioTemporalGraph) -> Any:
 def from_pyg(data: Any) -> SpatioTemporalGraph:
     """A graph from :class:`torch_geometric.data.Data` or ``Batch``, whatever made it.
 
-    What is missing has a default: ``edge_weight`` is ``edge_attr`` where that has one column, else 1; ``batch`` puts all
-    vertices into one video; ``pos`` puts the vertices of a video into one row of one frame; ``edge_kind`` is temporal
-    between frames and spatial within; without ``x`` there are no features, so that communities can be found but
-    similarity and centrality cannot be computed.
+    What is missing has a default: ``edge_weight`` is ``edge_attr`` where that has one column, else 1; ``batch`` puts
+    all vertices into one video; ``pos`` puts the vertices of a video into one row of one frame; ``edge_kind`` is
+    temporal between frames and spatial within; without ``x`` there are no features, so that communities can be found
+    but similarity and centrality cannot be computed.
 
     The result is undirected: every pair is kept once, the smaller vertex first, whether it came in one direction or in
     both. Edges are sorted by video and keep their order otherwise. Weights are rounded to :data:`stgraph.kernels.GRID`,
@@ -97,11 +97,14 @@ def from_pyg(data: Any) -> SpatioTemporalGraph:
     if features is None:
         features = torch.empty(nodes, 0, device=device)
     if features.ndim != 2 or len(features) != nodes or not features.is_floating_point():
-        raise StgraphError(f"data.x must be ({nodes}, d) floating-point numbers, got {tuple(features.shape)} {features.dtype}")
+        got = f"{tuple(features.shape)} {features.dtype}"
+        raise StgraphError(f"data.x must be ({nodes}, d) floating-point numbers, got {got}")
     features = features.detach() if features.dtype in FEATURE_DTYPES else features.detach().float()
     token = torch.arange(nodes, device=device)
     known = torch.as_tensor(getattr(data, "num_videos", 1)).sum()  # a Batch holds one number for each of its parts
-    norm = kernels.norms(features, token) if features.shape[1] else torch.zeros(nodes, dtype=torch.float64, device=device)
+    norm = torch.zeros(nodes, dtype=torch.float64, device=device)
+    if features.shape[1]:
+        norm = kernels.norms(features, token)
     check_finite(norm, coords, batch)
     return SpatioTemporalGraph(
         edge_index=edge_index,
@@ -183,7 +186,8 @@ def to_cugraph(graph: SpatioTemporalGraph, handle: Any = None) -> Any:
 
 
 def to_graphml(graph: SpatioTemporalGraph, path: str | Path) -> None:
-    """Write a GraphML file; ``networkx.read_graphml(path, node_type=int)`` gives :func:`to_networkx` back.
+    """Write a GraphML file; ``networkx.read_graphml(path, node_type=int)`` gives the
+    vertices and edges of :func:`to_networkx` back.
 
     Raises:
         StgraphError: networkx is not installed, or the file cannot be written.

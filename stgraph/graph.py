@@ -62,8 +62,8 @@ class SpatioTemporalGraph:
     def __repr__(self) -> str:
         spatial = int((self.edge_kind == SPATIAL).sum())
         return (
-            f"SpatioTemporalGraph({self.num_nodes} vertices, {spatial} spatial + {self.num_edges - spatial} temporal edges, "
-            f"{self.num_videos} video{'s' if self.num_videos != 1 else ''})"
+            f"SpatioTemporalGraph({self.num_nodes} vertices, {spatial} spatial + {self.num_edges - spatial} temporal "
+            f"edges, {self.num_videos} video{'s' if self.num_videos != 1 else ''})"
         )
 
     def take_edges(self, mask: Tensor) -> SpatioTemporalGraph:
@@ -84,10 +84,9 @@ class SpatioTemporalGraph:
         """The graph of one video of the batch."""
         if self.num_videos == 1 and index == 0:
             return self
-        first, last = torch.searchsorted(self.batch, torch.tensor([index, index + 1], device=self.batch.device)).tolist()
-        edges = torch.searchsorted(
-            self.batch[self.edge_index[0]], torch.tensor([index, index + 1], device=self.batch.device)
-        ).tolist()
+        bounds = torch.tensor([index, index + 1], device=self.batch.device)
+        first, last = torch.searchsorted(self.batch, bounds).tolist()
+        edges = torch.searchsorted(self.batch[self.edge_index[0]], bounds).tolist()
         rows, columns = slice(first, last), slice(*edges)
         return replace(
             self,
@@ -188,7 +187,7 @@ class SpatioTemporalGraph:
 
     def _require_features(self, needed_by: str) -> None:
         if not self.features.shape[1]:
-            raise StgraphError(f"{needed_by} needs features, and this graph was imported without; give the data an x (V, d)")
+            raise StgraphError(f"{needed_by} needs features, and this graph was imported without; give its data an x")
 
 
 def on_grid(threshold: float) -> float:
@@ -207,8 +206,8 @@ def build_graph(
     Args:
         tokens: one or many videos.
         edges: what is joined; the paper's E_S ∪ E_T by default.
-        separators_as_vertices: newline tokens take part as vertices one column right of (or one row below) the grid, as in
-            the authors' release; by default they are left out.
+        separators_as_vertices: newline tokens take part as vertices one column right of (or one row below) the grid, as
+            in the authors' release; by default they are left out.
 
     Raises:
         StgraphError: features that are NaN or Inf, naming the video and the frame.

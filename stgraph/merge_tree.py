@@ -172,7 +172,7 @@ class MergeTree:
         """The highest τ ≤ 1 with at most ``num_communities`` communities.
 
         Fewer than wanted come out where edges of equal weight merge at once; more, where even all edges together leave
-        more parts, and then it is the lowest weight that merges anything.
+        more parts, and then this is the highest τ with as few as there can be.
         """
         check_number("num_communities", num_communities, at_least=1, integer=True)
         return self._threshold_after(self.num_nodes - num_communities)
@@ -181,11 +181,11 @@ class MergeTree:
         """The highest τ ≤ 1 at which there are at most ``budget`` representatives (:meth:`num_representatives`).
 
         Their number falls as τ falls, in steps, so it is not always met exactly; where even all edges together leave
-        more, it is the lowest weight that merges anything.
+        more, this is the highest τ with as few as there can be.
         """
         check_number("budget", budget, at_least=0, integer=True)
-        enough = (self._representatives(retention) <= budget).nonzero()
-        return self._threshold_after(int(enough[0]) if len(enough) else self.num_merges)
+        counts = self._representatives(retention)
+        return self._threshold_after(int((counts > max(budget, int(counts[-1]))).sum()))
 
     def _threshold_after(self, merges: int) -> float:
         """The highest threshold at which at least ``merges`` merges, or all that there are, are done."""
@@ -198,7 +198,7 @@ class MergeTree:
     def persistence(self, smallest: int = 2) -> Persistence:
         """How long each community of at least ``smallest`` vertices lives as τ falls.
 
-        A single vertex is born at τ = 1. What merges at one weight merges at once, so every community lives for a while.
+        A single vertex is born at τ = 1. What merges at one weight merges at once, and no such step is a community.
         """
         check_number("smallest", smallest, at_least=1, integer=True)
         nodes = self.num_nodes
@@ -226,16 +226,17 @@ class MergeTree:
             )
         nodes, done = self.num_nodes, self.num_merges
         children = self._children.sort(0).values
-        rows = torch.cat([children.double(), (1 - self.weight)[None], self.part.sum(0, keepdim=True).double()]).T.tolist()
+        size = self.part.sum(0, keepdim=True)
+        rows = torch.cat([children.double(), (1 - self.weight)[None], size.double()]).T.tolist()
         inner = torch.zeros(nodes + done, dtype=torch.bool)
         inner[children] = True
         roots = (~inner).nonzero()[:, 0].tolist()
         sizes = [1.0] * nodes + [row[3] for row in rows]
         joined, *others = roots or [0]
-        size = sizes[joined] if roots else 0.0
+        total = sizes[joined] if roots else 0.0
         for number, root in enumerate(others):
-            size += sizes[root]
-            rows.append([float(min(joined, root)), float(max(joined, root)), 2.0, size])
+            total += sizes[root]
+            rows.append([float(min(joined, root)), float(max(joined, root)), 2.0, total])
             joined = nodes + done + number
         return np.array(rows, dtype=np.float64).reshape(-1, 4)
 

@@ -53,7 +53,9 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> None:
     path = Path(path)
     if path.is_dir() and any(path.iterdir()):
         if not (path / MARK).is_file():
-            raise StgraphError(f"output folder {path} holds files that are not a run of stgraph; choose another --output")
+            raise StgraphError(
+                f"output folder {path} holds files that are not a run of stgraph; choose another --output"
+            )
         if not overwrite:
             raise StgraphError(f"output folder {path} already holds a run; choose another --output or add --overwrite")
     elif path.exists() and not path.is_dir():

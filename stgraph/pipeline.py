@@ -38,7 +38,7 @@ class Run:
         tokens: their N tokens.
         selection: the kept ones.
         quality: metrics of the selection and of the floors, by selector name, the run's own first.
-        events: (N,) bool known event tokens, or None.
+        events: (N,) bool known event tokens of each kind; empty when none are known.
         seconds: time of each stage.
     """
 
@@ -47,7 +47,7 @@ class Run:
     tokens: VideoTokens
     selection: Selection
     quality: dict[str, Quality]
-    events: Tensor | None
+    events: dict[str, Tensor]
     seconds: dict[str, float]
 
     @property
@@ -92,27 +92,31 @@ def compress(
         seconds[name] = time.perf_counter() - start
 
     selector, encoder = config.selector(), config.encoder()
-    known = None
     with stage("read"):
         video = read_video(path, **config.video, allow_corrupt=allow_corrupt, progress=progress)
+    known = []
     if events is not None:
         from .sample import event_tokens, load_events
 
-        known = load_events(events)
+        known = list(load_events(events))
     with stage("encode"):
         tokens, signals = encoder(video)
         _check_encoded(tokens, encoder)
     with stage("select"):
         selection = selector(tokens, signals)
     with stage("measure"):
-        mask = None if known is None else event_tokens(known, tokens, (video.height, video.width))
+        size = (video.height, video.width)
+        kinds = dict.fromkeys(event.kind for event in known)
+        masks: dict[str, Tensor] = {
+            kind: event_tokens([event for event in known if event.kind == kind], tokens, size) for kind in kinds
+        }
         own = config.data["selector"]["name"]
-        quality = {own: evaluate(tokens, selection, mask)}
+        quality = {own: evaluate(tokens, selection, masks)}
         for name in FLOORS:
             if name != own:
                 floor = registry("selector").build({"name": name, "retention": selector.retention})
-                quality[name] = evaluate(tokens, floor(tokens), mask)
-    return Run(config, video, tokens, selection, quality, mask, seconds)
+                quality[name] = evaluate(tokens, floor(tokens), masks)
+    return Run(config, video, tokens, selection, quality, masks, seconds)
 
 
 def _check_encoded(tokens: VideoTokens, encoder: object) -> None:
@@ -137,6 +141,7 @@ def save(run: Run, folder: str | Path, *, overwrite: bool = False) -> None:
         StgraphError: the folder is taken or cannot be written to.
     """
     from .report import write_report
+    from .selectors.simdiff import STSimDiff
     from .viz import frame_sheet, overlay_video
 
     with output_folder(folder, overwrite=overwrite) as new:
@@ -159,9 +164,24 @@ def save(run: Run, folder: str | Path, *, overwrite: bool = False) -> None:
             },
         )
         (new / "config.yaml").write_text(run.config.to_yaml(), "utf-8")
-        frame_sheet(run.video, run.selection).save(new / "frames.png")
-        overlay_video(new / "overlay.mp4", run.video, run.selection)
-        write_report(new / "report.html", run)
+        grid = run.tokens.grids[0]
+        frame_sheet(run.video, run.selection, grid).save(new / "frames.png")
+        overlay_video(new / "overlay.mp4", run.video, run.selection, grid)
+        selector = run.config.selector()
+        found = selector.analyse(run.tokens) if isinstance(selector, STSimDiff) else None
+        write_report(
+            new / "report.html",
+            video=run.video,
+            tokens=run.tokens,
+            selection=run.selection,
+            graph=found.graph if found else None,
+            partition=found.partition if found else None,
+            difference=found.difference if found else None,
+            quality=list(run.quality.items()),
+            config=run.config.data,
+            seconds={**run.seconds, **run.selection.seconds},
+            versions=versions(),
+        )
 
 
 def versions() -> dict[str, str]:

@@ -148,7 +148,11 @@ GROUPS = {
 
 def _checked(name: str, value: Any, hint: Any) -> Any:
     """``value`` as the annotation wants it (an int is a float too, a list may stand for a tuple), or a clear error."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union else (hint,)
+    options = (
+        typing.get_args(hint)
+        if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+        else (hint,)
+    )
     for option in options:
         origin = typing.get_origin(option) or option
         if origin is typing.Literal:

@@ -23,7 +23,7 @@ from .difference.base import Difference, temporal_difference
 from .difference.events import Event
 from .errors import StgraphError, check_number
 from .graph import SpatioTemporalGraph
-from .metrics import Quality
+from .metrics import Quality, columns
 from .selectors.selection import KEPT, Selection, Verdict
 from .tokens import VideoTokens
 from .video import Video
@@ -344,7 +344,7 @@ def _lead(run: _Run) -> str:
     span = f"{float(video.timestamps[0]):.2f} to {float(video.timestamps[-1]):.2f} s"
     text = (
         f"{_many(frames, 'frame')} of {video.width} × {video.height} pixels, {span}. "
-        f"Of {visual:,} tokens ({height} × {width} a frame) {kept:,} were kept: {_percent(kept, visual)}."
+        f"Of {_many(visual, 'token')} ({height} × {width} a frame) {kept:,} stay: {_percent(kept, visual)}."
     )
     separators = run.tokens.num_separators
     if separators:
@@ -393,30 +393,21 @@ def _tables(run: _Run, quality: Sequence[tuple[str, Quality]], seconds: Mapping[
 
 
 def _quality_table(quality: Sequence[tuple[str, Quality]]) -> str:
-    columns = [
-        ("coverage", "Coverage ↑", max),
-        ("reconstruction_error", "Reconstruction error ↓", min),
-        ("event_recall", "Event recall ↑", max),
-        ("frame_spread", "Frame spread", None),
-        ("frames_covered", "Frames covered", None),
-    ]
     body = [[_cell(name)] for name, _ in quality]
-    head = ["Method"]
-    for field, title, better in columns:
-        values = [getattr(figures, field) for _, figures in quality]
-        known = [value for value in values if value is not None]
-        if not known:
-            continue
-        head.append(title)
-        best = better(known) if better else None
-        for row, value in zip(body, values, strict=True):
+    table = columns([figures for _, figures in quality])
+    for column in table:
+        known = [value for value in column.values if value is not None]
+        best = {"higher": max, "lower": min}[column.better](known) if column.better and known else None
+        for row, value in zip(body, column.values, strict=True):
             row.append(_cell("–" if value is None else f"{value:.4f}", best=best is not None and value == best))
+    arrows = {"higher": " ↑", "lower": " ↓", None: ""}
+    head = ["Method", *(column.title.capitalize() + arrows[column.better] for column in table)]
     caption = (
         "Coverage: mean similarity of a token to the most similar kept one. Reconstruction error: share of the energy "
-        "that is lost when every token is replaced by that one. "
+        "that is lost when every token is projected on that one. "
     )
-    if len(head) == 1 + len(columns):
-        caption += "Event recall: share of the known event tokens that were kept. "
+    if any(column.title == "event recall" for column in table):
+        caption += "Event recall: share of the known event tokens that were kept, the mean over the kinds of events. "
     return _table(head, ["".join(row) for row in body]) + f'<p class="caption">{caption}Best in bold.</p>'
 
 
@@ -515,7 +506,7 @@ def _span(first: int, last: int) -> str:
 
 
 def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else "0 %"
+    return f"{100 * part / whole:.1f}\N{NO-BREAK SPACE}%" if whole else "0\N{NO-BREAK SPACE}%"
 
 
 def _duration(seconds: float) -> str:

@@ -43,7 +43,11 @@ class Signals:
         """The signal called ``name``, or a sentence that says who needs it and where it comes from."""
         value = getattr(self, name)
         if value is None:
-            source = "an attached video LLM" if name == "llm_attention" else "an encoder that has attention, such as encoder=hf"
+            source = (
+                "an attached video LLM"
+                if name == "llm_attention"
+                else "an encoder that has attention, such as encoder=hf"
+            )
             raise StgraphError(f"{method} needs the signal {name}, which comes from {source}; none was given")
         tensor: Tensor = value
         return tensor

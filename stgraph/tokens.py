@@ -93,7 +93,9 @@ class VideoTokens:
         if int(batch.min()) < 0 or int(batch.max()) >= len(self.grids):
             raise StgraphError(f"batch must hold video numbers from 0 to {len(self.grids) - 1}")
         inside = ((coords >= 0) & (coords < limits[batch])).all(1)
-        allowed = ((coords >= 0) & (coords <= limits[batch]) & torch.tensor([False, True, True], device=self.device)).any(1)
+        allowed = (
+            (coords >= 0) & (coords <= limits[batch]) & torch.tensor([False, True, True], device=self.device)
+        ).any(1)
         wrong = ~torch.where(self.separator, allowed | inside, inside)
         if bool(wrong.any()):
             i = int(wrong.nonzero()[0])
@@ -145,7 +147,9 @@ class VideoTokens:
             if masks is not None:
                 keep = masks[index]
                 if tuple(keep.shape) != shape or keep.dtype != torch.bool:
-                    raise StgraphError(f"mask of video {index} must be bool {shape}, got {tuple(keep.shape)} {keep.dtype}")
+                    raise StgraphError(
+                        f"mask of video {index} must be bool {shape}, got {tuple(keep.shape)} {keep.dtype}"
+                    )
                 part = part.take(keep.reshape(-1).nonzero()[:, 0])
             parts.append(part)
         if len(parts) > 1 and isinstance(grid, Tensor) and masks is None:  # a batch in one tensor: view it whole
@@ -284,7 +288,7 @@ class VideoTokens:
         if with_separators and separators:
             return None
         if separators == frames and bool((coords[area :: area + 1, 1] == height).all()):
-            return x.view(frames, area + 1, -1)[:, :area].unflatten(1, (height, width))
+            return x.view(frames, area + 1, -1)[:, :area].view(frames, height, width, -1)
         if not bool(self.separator[rows][: frames * area].any()):
             return x[: frames * area].view(frames, height, width, -1)
         return None

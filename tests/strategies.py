@@ -9,7 +9,9 @@ from torch import Tensor
 from stgraph import VideoTokens
 
 
-def features(frames: int, height: int, width: int, dim: int, seed: int, *, kinds: int = 3, noise: float = 0.3) -> Tensor:
+def features(
+    frames: int, height: int, width: int, dim: int, seed: int, *, kinds: int = 3, noise: float = 0.3
+) -> Tensor:
     """(T, H, W, d) features that mix a few prototypes: neighbours are often similar, and some are equal."""
     g = torch.Generator().manual_seed(seed)
     prototypes = torch.randn(kinds, dim, generator=g)

@@ -21,7 +21,13 @@ def test_defaults_are_the_paper():
 
 
 def test_overrides_in_any_order():
-    words = ["difference.percentile=90", "difference=percentile", "retention=0.5", "importance=auto", "importance.substitute=centrality"]
+    words = [
+        "difference.percentile=90",
+        "difference=percentile",
+        "retention=0.5",
+        "importance=auto",
+        "importance.substitute=centrality",
+    ]
     for order in (words, words[::-1]):
         selector = resolve(order).selector()
         assert selector.retention == 0.5
@@ -58,7 +64,10 @@ def test_full_configuration_runs_to_itself(tmp_path):
 def test_overrides_replace_what_the_file_says_of_the_same_thing(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(resolve(["difference=percentile", "difference.percentile=90"]).to_yaml())
-    assert resolve(["difference=threshold"], load_config(file)).data["difference"] == {"name": "threshold", "threshold": 0.2}
+    assert resolve(["difference=threshold"], load_config(file)).data["difference"] == {
+        "name": "threshold",
+        "threshold": 0.2,
+    }
     assert resolve(["selector=random"], load_config(file)).data["selector"] == {"name": "random", "seed": 0}
 
 
@@ -107,7 +116,9 @@ def test_bad_words_get_one_sentence(words, sentence):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("text", "sentence"), [("a: [1", "not a YAML file"), ("- 1", "must hold a YAML mapping"), ("", "mapping")])
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("a: [1", "not a YAML file"), ("- 1", "must hold a YAML mapping"), ("", "mapping")]
+)
 def test_bad_files(tmp_path, text, sentence):
     file = tmp_path / "bad.yaml"
     file.write_text(text)

@@ -20,7 +20,9 @@ from .strategies import features, videos
 def test_pairs_are_all_vertices_that_far_apart(tokens, offset):
     graph = build_graph(tokens)
     place = {tuple(c): i for i, c in enumerate(graph.coords.tolist())}
-    expected = [(i, place[o]) for c, i in place.items() if (o := tuple(a + b for a, b in zip(c, offset, strict=True))) in place]
+    expected = [
+        (i, place[o]) for c, i in place.items() if (o := tuple(a + b for a, b in zip(c, offset, strict=True))) in place
+    ]
     assert [tuple(p) for p in graph.pairs(offset).T.tolist()] == expected
 
 

@@ -11,7 +11,19 @@ import pytest
 
 import stgraph
 
-HEAVY = {"torch", "torch_geometric", "transformers", "matplotlib", "networkx", "igraph", "leidenalg", "scipy", "av", "hydra", "rich"}
+HEAVY = {
+    "torch",
+    "torch_geometric",
+    "transformers",
+    "matplotlib",
+    "networkx",
+    "igraph",
+    "leidenalg",
+    "scipy",
+    "av",
+    "hydra",
+    "rich",
+}
 
 
 def modules_after(code: str) -> set[str]:
@@ -38,7 +50,15 @@ with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
 
 def test_selecting_needs_no_optional_library():
     code = "import torch; from stgraph import STSimDiff, VideoTokens; STSimDiff()(VideoTokens.from_grid(torch.randn(3, 4, 4, 8)))"
-    assert not modules_after(code) & {"torch_geometric", "transformers", "matplotlib", "networkx", "igraph", "leidenalg", "av"}
+    assert not modules_after(code) & {
+        "torch_geometric",
+        "transformers",
+        "matplotlib",
+        "networkx",
+        "igraph",
+        "leidenalg",
+        "av",
+    }
 
 
 def test_help_costs_little_more_than_the_cli_library():

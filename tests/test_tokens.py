@@ -20,7 +20,9 @@ def test_layouts_place_separators_where_the_models_do():
     assert trailing.separator.nonzero()[:, 0].tolist() == [8]
     for tokens in (rows, frames, trailing):
         assert tokens.lattice(0) is not None
-        assert tokens.coords[~tokens.separator].tolist() == [[t, y, x] for t in range(2) for y in range(2) for x in range(2)]
+        assert tokens.coords[~tokens.separator].tolist() == [
+            [t, y, x] for t in range(2) for y in range(2) for x in range(2)
+        ]
 
 
 @given(videos())
@@ -54,8 +56,14 @@ def test_mask_leaves_tokens_out():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: VideoTokens.from_sequence(torch.randn(11, 4), (2, 2, 3)), "2 × 2 × 3 tokens needs 12 rows of features, got (11, 4)"),
-        (lambda: VideoTokens.from_sequence(torch.randn(12, 4), (2, 2, 3), separators="row"), "and 4 separators needs 16 rows"),
+        (
+            lambda: VideoTokens.from_sequence(torch.randn(11, 4), (2, 2, 3)),
+            "2 × 2 × 3 tokens needs 12 rows of features, got (11, 4)",
+        ),
+        (
+            lambda: VideoTokens.from_sequence(torch.randn(12, 4), (2, 2, 3), separators="row"),
+            "and 4 separators needs 16 rows",
+        ),
         (lambda: VideoTokens.from_sequence(torch.randn(12, 4), (2, 2, 3), separators="rows"), "did you mean 'row'"),
         (lambda: VideoTokens.from_grid(torch.randn(3, 4, 5)), "grid must be (T, H, W, d)"),
         (lambda: VideoTokens.from_grid([]), "grid must be"),
@@ -63,8 +71,14 @@ def test_mask_leaves_tokens_out():
         (lambda: VideoTokens.from_grid(torch.randn(2, 4, 1, 3), newline=True), "empty grid"),
         (lambda: VideoTokens.from_grid(torch.randn(1, 2, 2, 0)), "features must be (N, d) with d ≥ 1"),
         (lambda: VideoTokens.from_grid(torch.randn(1, 2, 2, 3).double()), "float64; convert with .float()"),
-        (lambda: VideoTokens.from_grid(torch.randn(1, 2, 2, 3), mask=torch.ones(1, 2, 3).bool()), "mask of video 0 must be"),
-        (lambda: VideoTokens.from_grid(torch.randn(2, 1, 2, 2, 3), mask=torch.ones(1, 2, 2).bool()), "mask covers 1 videos"),
+        (
+            lambda: VideoTokens.from_grid(torch.randn(1, 2, 2, 3), mask=torch.ones(1, 2, 3).bool()),
+            "mask of video 0 must be",
+        ),
+        (
+            lambda: VideoTokens.from_grid(torch.randn(2, 1, 2, 2, 3), mask=torch.ones(1, 2, 2).bool()),
+            "mask covers 1 videos",
+        ),
         (lambda: VideoTokens.from_grid(torch.randn(2, 2, 2, 3), timestamps=torch.zeros(3)), "one second per frame"),
         (lambda: VideoTokens.cat([]), "at least one part"),
         (

@@ -49,11 +49,13 @@ class Infomap(CommunityDetector):
                 f"infomap needs about {estimate:.2g} GiB for {graph.num_nodes} vertices and {len(edges.weight)} edges, "
                 f"more than its memory_limit of {self.memory_limit:g} GiB; raise the limit, prune further or use leiden"
             )
+        labels = torch.arange(graph.num_nodes)
         if not len(edges.weight):
-            return torch.arange(graph.num_nodes)
+            return labels
         library = require("infomap", extra="graph", needed_by="infomap")
         network = library.Infomap(silent=True, two_level=True, num_trials=self.trials, seed=self.seed + 1)
-        network.add_nodes(range(graph.num_nodes))
+        # Vertices without an edge are never visited, so Infomap would put them anywhere: it does not get to see them.
         network.add_links(np.column_stack([edges.pairs, edges.weight]))
         modules = network.run().modules()
-        return torch.tensor([modules[vertex] for vertex in range(graph.num_nodes)], dtype=torch.int64)
+        labels[list(modules)] = graph.num_nodes + torch.tensor(list(modules.values()))
+        return labels

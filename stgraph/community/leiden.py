@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -75,18 +75,25 @@ class Leiden(CommunityDetector):
                 found = ig.community_leiden(objective, weight, resolution, n_iterations=self.iterations)
         else:
             leidenalg = require("leidenalg", extra="graph", needed_by="leiden with backend='leidenalg'")
-            found = leidenalg.find_partition(
-                ig,
-                {"modularity": leidenalg.RBConfigurationVertexPartition, "cpm": leidenalg.CPMVertexPartition}[
-                    self.objective
-                ],
-                weights=weight,
-                n_iterations=self.iterations,
-                max_comm_size=self.max_size or 0,
-                seed=self.seed,
-                resolution_parameter=resolution,
-            )
+            found = quality(leidenalg, self.objective)(ig, weights=weight, resolution_parameter=resolution)
+            optimiser(leidenalg, self.max_size, self.seed).optimise_partition(found, n_iterations=self.iterations)
         return torch.tensor(found.membership, dtype=torch.int64)
+
+
+def quality(leidenalg: Any, objective: str) -> Any:
+    """leidenalg's class of an objective."""
+    return {"modularity": leidenalg.RBConfigurationVertexPartition, "cpm": leidenalg.CPMVertexPartition}[objective]
+
+
+def optimiser(leidenalg: Any, max_size: int | None, seed: int) -> Any:
+    """leidenalg's optimiser, seeded, in which a maximum size is a bound."""
+    result = leidenalg.Optimiser()
+    result.set_rng_seed(seed)
+    if max_size is not None:
+        result.max_comm_size = max_size
+        # From version 0.12 on the size is only a wish unless breaking it costs more than any quality can bring.
+        result.community_constraint_enforcement = 1e9
+    return result
 
 
 def check_leiden(resolution: float | None, max_size: int | None, iterations: int) -> None:

@@ -15,7 +15,7 @@ from ..optional import require
 from .base import CommunityDetector, check_seed
 from .edge_list import edge_list
 from .igraph_backend import igraph_graph
-from .leiden import RESOLUTION, check_leiden
+from .leiden import RESOLUTION, check_leiden, optimiser, quality
 
 
 @dataclass(frozen=True)
@@ -58,27 +58,18 @@ class MultiplexLeiden(CommunityDetector):
         if not graph.num_nodes:
             return graph.token
         leidenalg = require("leidenalg", extra="graph", needed_by="multiplex")
-        quality = {"modularity": leidenalg.RBConfigurationVertexPartition, "cpm": leidenalg.CPMVertexPartition}[
-            self.objective
-        ]
         layers = []
         for kind in (SPATIAL, TEMPORAL):
-            edges = edge_list(
-                graph.take_edges(graph.edge_kind == kind),
-                "multiplex with objective='modularity'",
-                negative=self.objective == "cpm",
-            )
+            layer = graph.take_edges(graph.edge_kind == kind)
+            edges = edge_list(layer, "multiplex with objective='modularity'", negative=self.objective == "cpm")
             layers.append(
-                quality(
+                quality(leidenalg, self.objective)(
                     igraph_graph(edges, "multiplex"),
                     weights=edges.weight.tolist(),
                     resolution_parameter=RESOLUTION[self.objective] if self.resolution is None else self.resolution,
                 )
             )
-        optimiser = leidenalg.Optimiser()
-        optimiser.set_rng_seed(self.seed)
-        optimiser.max_comm_size = self.max_size or 0
-        optimiser.optimise_partition_multiplex(
+        optimiser(leidenalg, self.max_size, self.seed).optimise_partition_multiplex(
             layers, layer_weights=[self.spatial, self.temporal], n_iterations=self.iterations
         )
         return torch.tensor(layers[0].membership, dtype=torch.int64)

@@ -59,7 +59,7 @@ class Spectral(CommunityDetector):
         adjacency = edge_list(graph, "spectral").matrix()
         count, component = connected_components(adjacency, directed=False)
         sizes = np.bincount(component, minlength=count)
-        members = np.split(np.argsort(component, kind="stable"), np.cumsum(sizes)[:-1])
+        members = np.split(np.argsort(component, kind="stable"), np.cumsum(sizes))[:count]
         wanted = np.full(count, self.max_clusters)
         if self.clusters != "eigengap":
             wanted = np.maximum(np.rint(self.clusters * sizes / max(graph.num_nodes, 1)).astype(int), 1)
@@ -81,8 +81,8 @@ class Spectral(CommunityDetector):
             # ARPACK holds 2k + 1 vectors and copies k; its rounds grow with the size (measured on token lattices).
             memory, seconds = 8 * n * (3 * k + 1) / 2**20, 2.5 * (n / 12_000) ** 1.7 * (k / 16)
             raise StgraphError(
-                f"spectral would need about {memory:.0f} MiB and {seconds:.0f} seconds for a component of {n} vertices, "
-                f"more than its max_vertices of {self.max_vertices}; raise it, prune further or use leiden"
+                f"spectral would need about {memory:.0f} MiB and {seconds:.0f} s for a component of {n} vertices, more "
+                f"than its max_vertices of {self.max_vertices}; raise it, prune further or use leiden"
             )
 
     def _split(self, adjacency: csr_array, most: int) -> npt.NDArray[np.int64]:

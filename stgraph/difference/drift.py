@@ -27,8 +27,8 @@ class Drift(Threshold):
         steady_2h(t) = min(D_2h(t), 4 · steady_h(t), 4 · D_h(t − h))
         score(t)     = max over h of steady_h(t)
 
-    A steady drift keeps its full D; after a cut, where the last step or the half before it is still, nothing is left
-    but noise. Marks all that the fixed threshold marks (steady_1 is its score), and fades, dissolves, slow changes of
+    A steady drift keeps its full D; after a cut, one half of the way is still, and nothing is left but four times
+    its noise. Marks all that the fixed threshold marks (steady_1 is its score), and fades, dissolves, slow changes of
     light and slow motion as soon as they have become as different as a cut, for as long as they last. Blind to drift
     that takes longer than the window to become different, and to purely spatial change. Does not tell a pan from a
     fade.

@@ -42,7 +42,7 @@ def norms(features: Tensor, rows: Tensor) -> Tensor:
 
 
 def lattice_cosine(x: Tensor, offsets: Sequence[tuple[int, int, int]]) -> tuple[Tensor, list[Tensor]]:
-    """Norms and edge cosines of a dense grid, each frame visited once while its predecessors are still in cache.
+    """Norms and edge cosines of a dense grid, a few frames at a time while their predecessors are still in cache.
 
     Args:
         x: (T, H, W, d) float32, float16 or bfloat16, any strides.
@@ -52,23 +52,24 @@ def lattice_cosine(x: Tensor, offsets: Sequence[tuple[int, int, int]]) -> tuple[
         (T, H, W) float64 norms, and for every offset the (T − dt, H − |dy|, W − |dx|) float32 cosines of its edges in
         raster order of their earlier end. Zero vectors have cosine 0.
     """
-    frames, height, width, _ = x.shape
+    frames, height, width, dim = x.shape
     squared = x.new_empty((frames, height, width), dtype=torch.float32)
     dots = [
         x.new_empty((max(frames - dt, 0), max(height - abs(dy), 0), max(width - abs(dx), 0)), dtype=torch.float32)
         for dt, dy, dx in offsets
     ]
-    scratch = x.new_empty(0, dtype=torch.float32)
     reach = max((dt for dt, _, _ in offsets), default=0)
-    recent: dict[int, Tensor] = {}
-    for t in range(frames):
-        frame = recent[t] = x[t].float()  # a view when the features are float32 already
-        recent.pop(t - reach - 1, None)
-        scratch = _grid_dots(frame, frame, squared[t], scratch)
+    scratch = x.new_empty(max(SCRATCH, width * dim), dtype=torch.float32)
+    step = max(1, SCRATCH // (height * width * dim))
+    for start in range(0, frames, step):
+        stop, first = min(start + step, frames), max(start - reach, 0)
+        block = x[first:stop].float()  # a view when the features are float32 already
+        _grid_dots(block[start - first :], block[start - first :], squared[start:stop], scratch)
         for (dt, dy, dx), out in zip(offsets, dots, strict=True):
-            if t >= dt and out.numel():
-                earlier, later = _shifted(recent[t - dt], frame, dy, dx, axis=0)
-                scratch = _grid_dots(earlier, later, out[t - dt], scratch)
+            begin = max(start, dt)  # the first frame of the block that has a predecessor
+            if begin < stop and out.numel():
+                earlier, later = block[begin - dt - first : stop - dt - first], block[begin - first :]
+                _grid_dots(_cut(earlier, -dy, -dx), _cut(later, dy, dx), out[begin - dt : stop - dt], scratch)
     rows = torch.arange(squared.numel(), device=x.device).view(squared.shape)
     norm, unsafe = _norms(squared, take := _lattice_rows(x), rows)
     cosines = []
@@ -82,7 +83,7 @@ def edge_ends(grid: Tensor, offset: tuple[int, int, int]) -> tuple[Tensor, Tenso
     """Both ends of every edge of one offset in a (T, H, W) grid of values: two views of (T − dt, H − |dy|, W − |dx|)."""
     dt, dy, dx = offset
     frames = grid.shape[0]
-    return _shifted(grid[: max(frames - dt, 0)], grid[min(dt, frames) :], dy, dx, axis=1)
+    return _cut(grid[: max(frames - dt, 0)], -dy, -dx), _cut(grid[min(dt, frames) :], dy, dx)
 
 
 def edge_cosine(features: Tensor, norm: Tensor, rows: Tensor, edge_index: Tensor) -> Tensor:
@@ -212,29 +213,23 @@ def _row_dots(take: Take, left: Tensor, right: Tensor, dtype: torch.dtype) -> Te
     return out
 
 
-def _grid_dots(a: Tensor, b: Tensor, out: Tensor, scratch: Tensor) -> Tensor:
-    """Dot products of two (H, W, d) grids into ``out`` (H, W), a few rows at a time; returns the scratch for reuse."""
-    row = a.shape[1] * a.shape[2]
-    step = max(1, SCRATCH // row)
-    if scratch.numel() < min(step, a.shape[0]) * row:
-        scratch = a.new_empty(min(step, a.shape[0]) * row)
-    for y in range(0, a.shape[0], step):
-        part = a[y : y + step]
-        product = scratch[: part.numel()].view(part.shape)
-        torch.mul(part, b[y : y + step], out=product)
-        torch.sum(product, -1, out=out[y : y + step])
-    return scratch
+def _grid_dots(a: Tensor, b: Tensor, out: Tensor, scratch: Tensor) -> None:
+    """Dot products of two (T, H, W, d) grids into ``out`` (T, H, W), as much at a time as fits the scratch."""
+    if a.numel() > scratch.numel():
+        half = len(a) // 2 or a.shape[1] // 2
+        for part in (slice(0, half), slice(half, None)):
+            rows = part if len(a) > 1 else (slice(None), part)
+            _grid_dots(a[rows], b[rows], out[rows], scratch)
+    else:
+        product = scratch[: a.numel()].view(a.shape)
+        torch.mul(a, b, out=product)
+        torch.sum(product, -1, out=out)
 
 
-def _shifted(earlier: Tensor, later: Tensor, dy: int, dx: int, *, axis: int) -> tuple[Tensor, Tensor]:
-    """The two ends of every edge of one offset: both grids cut to where both exist; ``axis`` is that of the rows."""
-    return _cut(earlier, axis, -dy, -dx), _cut(later, axis, dy, dx)
-
-
-def _cut(grid: Tensor, axis: int, dy: int, dx: int) -> Tensor:
-    """``grid`` without its first dy rows and dx columns, or without its last ones where they are negative."""
-    for dim, shift in ((axis, dy), (axis + 1, dx)):
+def _cut(grid: Tensor, dy: int, dx: int) -> Tensor:
+    """A (T, H, W, ...) grid without its first dy rows and dx columns, or without its last ones where they are negative."""
+    for axis, shift in ((1, dy), (2, dx)):
         if shift:
-            size = grid.shape[dim]
-            grid = grid.narrow(dim, min(max(shift, 0), size), max(size - abs(shift), 0))
+            size = grid.shape[axis]
+            grid = grid.narrow(axis, min(max(shift, 0), size), max(size - abs(shift), 0))
     return grid

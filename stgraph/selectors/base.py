@@ -161,7 +161,9 @@ class Selector(ABC):
         kept_so_far = torch.cat([places.new_zeros(1), torch.cumsum(keep, 0)])
         video = tokens.batch[places]
         begins = torch.cat([places.new_zeros(1), places[:-1]])
-        begins = torch.maximum(begins, torch.searchsorted(tokens.batch, video))  # a run starts with its video at the latest
+        begins = torch.maximum(
+            begins, torch.searchsorted(tokens.batch, video)
+        )  # a run starts with its video at the latest
         order = torch.sort(kept_so_far[places] - kept_so_far[begins], stable=True, descending=True).indices
         order = order[torch.sort(video[order], stable=True).indices]
         stay = none.clone()
@@ -180,4 +182,6 @@ def ceil_share(share: float, count: int) -> int:
 def ceil_shares(share: float, counts: Tensor) -> Tensor:
     """⌈share · count⌉ of every count: int64 of the same shape."""
     unique, inverse = torch.unique(counts, return_inverse=True)
-    return torch.tensor([ceil_share(share, n) for n in unique.tolist()], dtype=torch.int64, device=counts.device)[inverse]
+    return torch.tensor([ceil_share(share, n) for n in unique.tolist()], dtype=torch.int64, device=counts.device)[
+        inverse
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -135,18 +135,9 @@ class Selection:
         community = self.community[rows]
         if bool((community >= 0).any()):
             community = torch.where(community >= 0, community - community[community >= 0].min(), community)
-        return Selection(
-            inside,
-            self.verdict[rows],
-            self.candidate[rows],
-            community,
-            *(getattr(self, name)[rows] for name in ("centrality", "difference", "importance", "margin", "coords")),
-            self.batch[rows] - index,
-            (self.budget[index],),
-            self.method,
-            self.seconds,
-            self.notes,
-        )
+        per_token = {name: getattr(self, name)[rows] for name in self._TENSORS if name != "indices"}
+        per_token |= {"community": community, "batch": per_token["batch"] - index}
+        return replace(self, indices=inside, **per_token, budget=(self.budget[index],))
 
     def why(self, token: int) -> str:
         """Why a token was kept or dropped, in words.
@@ -209,7 +200,9 @@ class Selection:
             "seconds": self.seconds,
             "notes": list(self.notes),
         }
-        (folder / "selection.json").write_text(json.dumps(record | (extra or {}), indent=2, ensure_ascii=False) + "\n", "utf-8")
+        (folder / "selection.json").write_text(
+            json.dumps(record | (extra or {}), indent=2, ensure_ascii=False) + "\n", "utf-8"
+        )
 
     @classmethod
     def load(cls, folder: str | Path) -> Selection:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from ..community.base import CommunityDetector
-from ..difference.base import DifferenceDetector
+from ..community.partition import Partition
+from ..difference.base import Difference, DifferenceDetector
 from ..edges import SPATIAL, TEMPORAL, SpatialBuilder, TemporalBuilder
 from ..errors import check_choice
-from ..graph import build_graph
+from ..graph import SpatioTemporalGraph, build_graph
 from ..importance.base import Evidence, Importance
 from ..kernels import snap
 from ..registry import group_field, registry
@@ -23,12 +24,37 @@ from ..tokens import VideoTokens
 from .base import Ranking, Selector, ceil_shares
 
 
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What :class:`STSimDiff` found before it trims to the budget.
+
+    Attributes:
+        graph: the whole graph, V vertices.
+        partition: communities of the pruned graph.
+        centrality: (V,) float32 S_c in those communities.
+        rank: (V,) int64 place of each vertex in its community by centrality, 0 = most central.
+        representative: (V,) bool, T_rep.
+        difference: difference scores, and the event tokens T_event.
+        seconds: time of each stage.
+        notes: sentences for the user.
+    """
+
+    graph: SpatioTemporalGraph
+    partition: Partition
+    centrality: Tensor
+    rank: Tensor
+    representative: Tensor
+    difference: Difference
+    seconds: dict[str, float]
+    notes: tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class STSimDiff(Selector):
     """ST-SimDiff (ICLR 2026), the paper's algorithm to the letter.
 
-    1. All tokens become one graph: spatial edges at Manhattan distance 1, temporal edges at the same position in adjacent
-       frames, weighted by cosine similarity.
+    1. All tokens become one graph: spatial edges at Manhattan distance 1, temporal edges at the same position in
+       adjacent frames, weighted by cosine similarity.
     2. Representatives: edges below τ_sim are pruned, communities found, and the ⌈|c|·r⌉ most central tokens of each
        community c kept.
     3. Events: tokens whose temporal similarity falls below τ_diff.
@@ -42,12 +68,14 @@ class STSimDiff(Selector):
         temporal: what joins tokens between frames; ``motion`` follows what moves, for communities and events alike.
         similarity_threshold: τ_sim in [−1, 1]; edges strictly below it are pruned before communities are looked for. A
             number, or a method that chooses one for each video from the edges that communities follow; it says which.
-        similarity_edges: which edges communities follow; ``"spatial"`` and ``"temporal"`` are rows of the paper's ablation.
+        similarity_edges: which edges communities follow; ``"spatial"`` and ``"temporal"`` are rows of the paper's
+            ablation.
         community: the community detector.
         difference: the difference detector, which always sees the whole graph; ``none`` leaves the event path out (the
             paper's ablation row "+ Sim").
         importance: what the union is trimmed by.
-        protect_events: event tokens are trimmed only after all other candidates are gone. The paper does not protect them.
+        protect_events: event tokens are trimmed only after all other candidates are gone. The paper does not protect
+            them.
     """
 
     spatial: SpatialBuilder = group_field("spatial", "grid")
@@ -65,8 +93,8 @@ class STSimDiff(Selector):
         object.__setattr__(self, "similarity_threshold", threshold)
         check_choice("similarity_edges", self.similarity_edges, ("both", "spatial", "temporal"))
 
-    def rank(self, tokens: VideoTokens, signals: Signals) -> Ranking:
-        """Candidates T_rep ∪ T_event with their importance (paper, designs 1 to 4)."""
+    def analyse(self, tokens: VideoTokens) -> Analysis:
+        """The graph of the tokens, its communities and its differences (paper, designs 1 to 3)."""
         clock = _Clock()
         graph = build_graph(tokens, (self.spatial, self.temporal), separators_as_vertices=self.separators == "vertex")
         clock.lap("graph")
@@ -75,21 +103,27 @@ class STSimDiff(Selector):
             similar = graph.take_edges(graph.edge_kind == (SPATIAL if self.similarity_edges == "spatial" else TEMPORAL))
         method: SimilarityThreshold = registry("similarity_threshold").build(self.similarity_threshold)
         thresholds = method(similar, self.retention)
-        similar = prune_by_video(similar, thresholds)
-        partition = self.community(similar)
+        partition = self.community(prune_by_video(similar, thresholds))
         clock.lap("community")
         centrality = graph.centrality(partition.labels, partition.sizes)
-        place = rank_in_community(partition.labels, centrality)
-        quota = ceil_shares(self.retention, partition.sizes)
-        representative = place < quota[partition.labels]
+        rank = rank_in_community(partition.labels, centrality)
+        representative = rank < ceil_shares(self.retention, partition.sizes)[partition.labels]
         clock.lap("centrality")
         difference = self.difference(graph)
         clock.lap("difference")
-        evidence = Evidence(
-            graph, partition, centrality, difference, representative | difference.marked, place, signals
-        )
+        notes = () if isinstance(method, Fixed) else (describe(thresholds),)
+        return Analysis(graph, partition, centrality, rank, representative, difference, clock.seconds, notes)
+
+    def rank(self, tokens: VideoTokens, signals: Signals) -> Ranking:
+        """Candidates T_rep ∪ T_event with their importance (paper, design 4)."""
+        found = self.analyse(tokens)
+        graph, difference = found.graph, found.difference
+        candidate = found.representative | difference.marked
+        clock = _Clock()
         importance = self.importance.resolve(signals)
-        score = importance(evidence)
+        score = importance(
+            Evidence(graph, found.partition, found.centrality, difference, candidate, found.rank, signals)
+        )
         clock.lap("importance")
 
         def per_token(values: Tensor, fill: float) -> Tensor:
@@ -98,16 +132,13 @@ class STSimDiff(Selector):
         event = per_token(difference.marked, False)
         return Ranking(
             importance=per_token(score, 0),
-            candidate=per_token(representative, False).to(torch.uint8) + 2 * event.to(torch.uint8),
+            candidate=per_token(found.representative, False).to(torch.uint8) + 2 * event.to(torch.uint8),
             protected=event if self.protect_events else None,
-            community=per_token(partition.labels, -1),
-            centrality=per_token(centrality, 0),
+            community=per_token(found.partition.labels, -1),
+            centrality=per_token(found.centrality, 0),
             difference=per_token(difference.score, 0),
-            seconds=clock.seconds,
-            notes=(
-                f"candidates are trimmed by {registry('importance').name_of(importance)}",
-                *([] if isinstance(method, Fixed) else [describe(thresholds)]),
-            ),
+            seconds=found.seconds | clock.seconds,
+            notes=(f"candidates are trimmed by {registry('importance').name_of(importance)}", *found.notes),
         )
 
 

@@ -50,7 +50,7 @@ def community_palette() -> np.ndarray:
     """(233, 3) uint8 colours; community c has colour c mod 233.
 
     Communities are numbered by their first token, so neighbours have near numbers: hues follow the golden ratio, which
-    keeps near numbers far apart but for those 8 apart (then 13, 21, ...), which the cycle of five lightnesses parts.
+    keeps near numbers far apart, and a cycle of five lightnesses parts those 8, 13 or 21 apart, whose hues are close.
     """
     number = np.arange(_NUM_COMMUNITY_COLOURS)
     hue = 2 * np.pi * (number * _GOLDEN % 1)

@@ -207,7 +207,7 @@
     }
     if (hasDifference) facts.push(["Difference", number(token.difference[i])]);
     facts.push(["Importance", number(token.importance[i])]);
-    facts.push(["Above the cut by", number(token.margin[i])]);
+    facts.push([token.margin[i] < 0 ? "Below the cut by" : "Above the cut by", number(Math.abs(token.margin[i]))]);
     const list = facts.map(([name, value]) => `<dt>${name}</dt><dd>${value}</dd>`).join("");
     return `<h3>${swatch(verdict.colour)}Token ${numberOf(i)}: ${verdict.name}</h3><p>${REASONS[verdict.name]}</p><dl>${list}</dl>`;
   }
@@ -291,7 +291,7 @@
       const names = high ? [["var(--high)", "95th percentile"], ["var(--mean)", "mean"]] : [];
       const tip = (t) => `${seconds(t)}: ${high ? `mean ${number(mean[t])}, 95th percentile ${number(high[t])}, ` : ""}${marked[t]} event tokens`;
       if (threshold !== null) names.push(["var(--soft)", `threshold ${number(threshold)}`]);
-      return keys(...names, ["var(--event)", `event tokens, at most ${crowd} in a frame`]) +
+      return keys(...names, ["var(--event)", `event tokens, at most ${Math.max(...marked)} in a frame`]) +
         svg(width, height, axis + spans.join("") + bars.join("") + line(high, "var(--high)") + line(mean, "var(--mean)") + cut + timeAxis(width, height, face) + timed(width, height, face, tip));
     },
     kept(width) {
@@ -371,8 +371,8 @@
   function drawCharts() {
     for (const element of document.querySelectorAll("[data-chart]")) {
       const name = element.dataset.chart, face = element.closest("[data-needs]");
-      const empty = (name === "sizes" && !data.sizes.length) || (name === "weights" && !data.weights);
-      if (face) face.hidden = empty;
+      const empty = { sizes: !data.sizes.length, weights: !data.weights, difference: !hasDifference }[name];
+      if (face) face.hidden = Boolean(empty);
       if (!empty) element.innerHTML = charts[name](element.clientWidth);
     }
     drawStrip();
