@@ -5,8 +5,7 @@
 
 Every kind is painted from several seeds, sampled to a few frames a second as a video LLM would, encoded by the built-in
 descriptor, and given to every registered detector at its defaults. Precision and recall are taken over the tokens of
-all seeds together. ``--time`` prints
-the seconds of every detector against the number of tokens instead.
+all seeds together. ``--time`` prints the seconds of every detector against the number of tokens instead.
 """
 
 from __future__ import annotations
@@ -81,7 +80,8 @@ def print_tables(rates: Sequence[int], seeds: int) -> None:
 
 
 def print_times(dimension: int) -> None:
-    print(f"\nSeconds on {torch.get_num_threads()} threads, tokens of {dimension} numbers, 196 a frame:\n")
+    torch.set_num_threads(1)  # so that what else runs on the machine disturbs the least
+    print(f"\nSeconds on one thread, tokens of {dimension} numbers, 196 a frame:\n")
     print_row("detector", *(f"{count} tokens" for count in TIMED), "growth exponent")
     print_row("---", *["---"] * (len(TIMED) + 1))
     graphs = []

@@ -1,7 +1,8 @@
-"""Which importance should trim the candidates where no attention is given: ``python -m benchmarks.importance [VIDEO ...]``.
+"""Which importance should trim the candidates where no attention is given: ``python -m benchmarks.importance [VIDEO
+...]``.
 
-Every registered importance that needs no signal, on the rendered sample and its kinds of events, on calibrated synthetic
-tokens, and on any videos given (which have no known events, so only coverage counts there).
+Every registered importance that needs no signal, on the rendered sample and its kinds of events, on calibrated
+synthetic tokens, and on any videos given (which have no known events, so only coverage counts there).
 """
 
 from __future__ import annotations

@@ -31,13 +31,11 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=3584)
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
-    print(
-        f"{arguments.frames} frames of 14×14×{arguments.dim}, {torch.get_num_threads()} threads, torch {torch.__version__}\n"
-    )
-    print(
-        "| similar edges | dtype | one read, ms | selection, ms | over three reads | graph | community | centrality | rest |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
+    size = f"{arguments.frames} frames of 14×14×{arguments.dim}"
+    print(f"{size}, {torch.get_num_threads()} threads, torch {torch.__version__}; medians in ms\n")
+    heads = ("similar edges", "dtype", "one read", "selection", "over three reads")
+    heads += ("graph", "community", "centrality", "rest")
+    print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
     for share in (0.3, 0.6, 0.9, 1.0):
         x = clip(arguments.frames, arguments.dim, share)
         for dtype in (torch.float32, torch.bfloat16):

@@ -31,6 +31,15 @@ Overrides = Annotated[
     ),
 ]
 
+ConfigFile = Annotated[Optional[Path], typer.Option("--config", "-c", help="YAML file of settings.")]  # noqa: UP045
+EventsFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--events", help="Known events, as `stgraph sample` writes them."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that the folder holds.")]
+AllowCorrupt = Annotated[bool, typer.Option("--allow-corrupt", help="Use what can be decoded of a damaged file.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
 
 def main() -> None:
     """Run the command line; bad input ends with one sentence and exit code 2."""
@@ -67,15 +76,11 @@ def compress(
         Optional[Path],  # noqa: UP045
         typer.Option("--output", "-o", help="Folder for the results.", show_default="outputs/<name of the video>"),
     ] = None,
-    config: Annotated[Optional[Path], typer.Option("--config", "-c", help="YAML file of settings.")] = None,  # noqa: UP045
-    events: Annotated[
-        Optional[Path], typer.Option("--events", help="Known events, as `stgraph sample` writes them.")
-    ] = None,  # noqa: UP045
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that the folder holds.")] = False,
-    allow_corrupt: Annotated[
-        bool, typer.Option("--allow-corrupt", help="Use what can be decoded of a damaged file.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    config: ConfigFile = None,
+    events: EventsFile = None,
+    overwrite: Overwrite = False,
+    allow_corrupt: AllowCorrupt = False,
+    quiet: Quiet = False,
 ) -> None:
     """Select the tokens of a video; write selection, pictures and a report."""
     from .config import load_config, resolve
@@ -92,6 +97,48 @@ def compress(
     save(run, output, overwrite=overwrite)
     if not quiet:
         _print_run(run, output)
+
+
+@app.command()
+def compare(
+    video: Annotated[Path, typer.Argument(help="Video file.", show_default=False)],
+    overrides: Overrides = None,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", help="Folder for table and figure.", show_default="outputs/compare-<video>"),
+    ] = None,
+    config: ConfigFile = None,
+    events: EventsFile = None,
+    overwrite: Overwrite = False,
+    allow_corrupt: AllowCorrupt = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare settings with several values, such as community=components,leiden, on the same tokens."""
+    from rich.table import Table
+
+    from . import compare as comparison
+    from .config import load_config
+    from .output import check_output
+    from .pipeline import encode
+
+    output = output or Path("outputs") / f"compare-{video.stem}"
+    chosen = comparison.combinations(overrides or [], load_config(config) if config else None)
+    check_output(output, overwrite=overwrite, mark="compare.json")
+    progress = not quiet and sys.stderr.isatty()
+    encoded = encode(video, chosen[0][1], events=events, allow_corrupt=allow_corrupt, progress=progress)
+    results = comparison.compare(encoded.tokens, encoded.signals, chosen, events=encoded.events)
+    comparison.save(results, output, f"{video.name}, {len(encoded.tokens)} tokens", overwrite=overwrite)
+    if not quiet:
+        heads, rows = comparison.table(results)
+        printed = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+        for number, head in enumerate(heads):
+            printed.add_column(
+                head, justify="right" if number >= len(results[0].words or [""]) else "left", overflow="fold"
+            )
+        for row in rows:
+            printed.add_row(*map(comparison.text, row))
+        _console().print(printed)
+        _console().print(f"table and figure in {output}", highlight=False, soft_wrap=True)
 
 
 @app.command()

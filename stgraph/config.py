@@ -1,7 +1,8 @@
 """Configuration: the same words on the command line, in YAML files and in the experiments.
 
-``community=leiden`` chooses a method of a group, ``community.resolution=0.5`` sets one of its parameters, ``retention=0.3``
-one of the selector's. The grammar of overrides is Hydra's; what there is to configure follows from the registries alone.
+``community=leiden`` chooses a method of a group, ``community.resolution=0.5`` sets one of its parameters,
+``retention=0.3`` one of the selector's. The grammar of overrides is Hydra's; what there is to configure follows from
+the registries alone.
 """
 
 from __future__ import annotations
@@ -109,7 +110,9 @@ def load_config(path: str | Path) -> dict[str, Any]:
 
 
 def sweep(overrides: Sequence[str]) -> list[list[str]]:
-    """All combinations of overrides with several values: ``["a=1,2", "b=3"]`` → ``[["a=1", "b=3"], ["a=2", "b=3"]]``."""
+    """All combinations of overrides with several values: ``["a=1,2", "b=3"]`` → ``[["a=1", "b=3"], ["a=2",
+    "b=3"]]``.
+    """
     axes = []
     for text in overrides:
         override = _parser().parse_override(text) if _parses(text) else None

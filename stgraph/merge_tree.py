@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .budget import ceil_shares
 from .errors import StgraphError, check_number
 from .graph import SpatioTemporalGraph
 from .kernels import GRID
-from .selectors.base import ceil_shares
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -272,7 +272,7 @@ class MergeTree:
 
 
 def merge_tree(graph: SpatioTemporalGraph) -> MergeTree:
-    """The merge tree of a graph of any number of videos, in O(E log E)."""
+    """The merge tree of a graph of any number of videos, on the CPU, in O(E log E)."""
     left, right = graph.edge_index.cpu().numpy()
     steps = (graph.edge_weight.cpu().double() / GRID).floor().numpy()
     order = np.argsort(-steps, kind="stable")

@@ -24,13 +24,14 @@ class Quality:
     """Quality of a selection, averaged over the videos of a batch.
 
     Attributes:
-        coverage: mean over all visual tokens of the best cosine similarity to a kept one, in [−1, 1]; 1 = nothing is lost.
+        coverage: mean over all visual tokens of the best cosine similarity to a kept one, in [−1, 1]; 1 = nothing is
+            lost.
         reconstruction_error: Σ‖x − x̂‖² / Σ‖x‖², x̂ the projection of token x on its most similar kept token; 0 = nothing
             is lost, 1 = all.
         frame_spread: entropy of the kept tokens over the frames, over that of an even spread, in [0, 1].
         frames_covered: share of the frames that keep at least one token.
-        event_recall: share of the known event tokens that were kept, averaged over the kinds of events, so that an event
-            of few tokens counts as much as one of many; None when no events are known.
+        event_recall: share of the known event tokens that were kept, averaged over the kinds of events, so that an
+            event of few tokens counts as much as one of many; None when no events are known.
         recall_by_event: the same for each kind.
     """
 
@@ -77,9 +78,7 @@ def columns(rows: Sequence[Quality]) -> list[Column]:
     return table
 
 
-def evaluate(
-    tokens: VideoTokens, selection: Selection, events: Mapping[str, Tensor] | Tensor | None = None
-) -> Quality:
+def evaluate(tokens: VideoTokens, selection: Selection, events: Mapping[str, Tensor] | Tensor | None = None) -> Quality:
     """All metrics of one selection.
 
     Args:

@@ -16,18 +16,19 @@ MARK = "selection.json"
 
 
 @contextmanager
-def output_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+def output_folder(path: str | Path, *, overwrite: bool = False, mark: str = MARK) -> Iterator[Path]:
     """A new folder that takes its name only when the block ends well; after any error nothing of it is left.
 
     Args:
         path: the folder to be; its parents are made.
         overwrite: replace a folder that holds another run. Anything else is never deleted.
+        mark: the file that shows that a folder holds a run.
 
     Raises:
         StgraphError: the path is taken, cannot be written to, or the disk is full.
     """
     path = Path(path)
-    check_output(path, overwrite=overwrite)
+    check_output(path, overwrite=overwrite, mark=mark)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".partial", dir=path.parent))
@@ -48,11 +49,11 @@ def output_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_output(path: str | Path, *, overwrite: bool = False) -> None:
+def check_output(path: str | Path, *, overwrite: bool = False, mark: str = MARK) -> None:
     """Raise :class:`StgraphError` where :func:`output_folder` would refuse ``path``, before any work is done."""
     path = Path(path)
     if path.is_dir() and any(path.iterdir()):
-        if not (path / MARK).is_file():
+        if not (path / mark).is_file():
             raise StgraphError(
                 f"output folder {path} holds files that are not a run of stgraph; choose another --output"
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -18,9 +18,10 @@ from .output import output_folder
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .encoders import Encoded
     from .metrics import Quality
+    from .sample import SampleEvent
     from .selectors import Selection
+    from .signals import Signals
     from .tokens import VideoTokens
     from .video import Video
 
@@ -38,7 +39,6 @@ class Run:
         tokens: their N tokens.
         selection: the kept ones.
         quality: metrics of the selection and of the floors, by selector name, the run's own first.
-        events: (N,) bool known event tokens of each kind; empty when none are known.
         seconds: time of each stage.
     """
 
@@ -47,13 +47,69 @@ class Run:
     tokens: VideoTokens
     selection: Selection
     quality: dict[str, Quality]
-    events: dict[str, Tensor]
     seconds: dict[str, float]
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the reader and the selector said that a user should know."""
         return (*self.video.notes, *self.selection.notes)
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """A video and its tokens, before anything is selected.
+
+    Attributes:
+        video: the sampled frames.
+        tokens: their tokens.
+        signals: what the encoder hands on.
+        events: (N,) bool known event tokens of each kind; empty when none are known.
+        seconds: time of reading and of encoding.
+    """
+
+    video: Video
+    tokens: VideoTokens
+    signals: Signals
+    events: dict[str, Tensor]
+    seconds: dict[str, float]
+
+
+def encode(
+    path: str | Path,
+    config: Config,
+    *,
+    events: str | Path | None = None,
+    allow_corrupt: bool = False,
+    progress: bool = False,
+) -> Encoding:
+    """Read and encode a video.
+
+    Args:
+        path: video file.
+        config: its video settings and its encoder are used.
+        events: a file of known events as :func:`stgraph.sample.render_sample` writes it.
+        allow_corrupt: use what can be decoded of a damaged file.
+        progress: show a progress bar while reading.
+
+    Raises:
+        StgraphError: anything wrong with the video, the events file or the encoder.
+    """
+    from .video import read_video
+
+    seconds: dict[str, float] = {}
+    encoder = config.encoder()
+    with _timed("read", seconds):
+        video = read_video(path, **config.video, allow_corrupt=allow_corrupt, progress=progress)
+    known = _known_events(events)
+    with _timed("encode", seconds):
+        tokens, signals = encoder(video)
+        _check_encoded(tokens, encoder)
+    masks = {}
+    for kind, same in known.items():
+        from .sample import event_tokens
+
+        masks[kind] = event_tokens(same, tokens, (video.height, video.width))
+    return Encoding(video, tokens, signals, masks, seconds)
 
 
 def compress(
@@ -63,60 +119,47 @@ def compress(
     events: str | Path | None = None,
     allow_corrupt: bool = False,
     progress: bool = False,
-    say: Callable[[str], object] = lambda stage: None,
 ) -> Run:
-    """Read, encode, select, measure.
-
-    Args:
-        path: video file.
-        config: see :func:`stgraph.config.resolve`.
-        events: a file of known events as :func:`stgraph.sample.render_sample` writes it; adds event recall.
-        allow_corrupt: use what can be decoded of a damaged file.
-        progress: show a progress bar while reading.
-        say: called with the name of every stage as it begins.
+    """Read, encode, select, measure. The arguments are those of :func:`encode`.
 
     Raises:
         StgraphError: anything wrong with the video, the events file, the encoder or the selection.
     """
     from .metrics import evaluate
     from .registry import registry
-    from .video import read_video
 
-    seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(name: str) -> Iterator[None]:
-        say(name)
-        start = time.perf_counter()
-        yield
-        seconds[name] = time.perf_counter() - start
-
-    selector, encoder = config.selector(), config.encoder()
-    with stage("read"):
-        video = read_video(path, **config.video, allow_corrupt=allow_corrupt, progress=progress)
-    known = []
-    if events is not None:
-        from .sample import event_tokens, load_events
-
-        known = list(load_events(events))
-    with stage("encode"):
-        tokens, signals = encoder(video)
-        _check_encoded(tokens, encoder)
-    with stage("select"):
-        selection = selector(tokens, signals)
-    with stage("measure"):
-        size = (video.height, video.width)
-        kinds = dict.fromkeys(event.kind for event in known)
-        masks: dict[str, Tensor] = {
-            kind: event_tokens([event for event in known if event.kind == kind], tokens, size) for kind in kinds
-        }
+    selector = config.selector()
+    encoded = encode(path, config, events=events, allow_corrupt=allow_corrupt, progress=progress)
+    tokens, seconds = encoded.tokens, dict(encoded.seconds)
+    with _timed("select", seconds):
+        selection = selector(tokens, encoded.signals)
+    with _timed("measure", seconds):
         own = config.data["selector"]["name"]
-        quality = {own: evaluate(tokens, selection, masks)}
+        quality = {own: evaluate(tokens, selection, encoded.events)}
         for name in FLOORS:
             if name != own:
                 floor = registry("selector").build({"name": name, "retention": selector.retention})
-                quality[name] = evaluate(tokens, floor(tokens), masks)
-    return Run(config, video, tokens, selection, quality, masks, seconds)
+                quality[name] = evaluate(tokens, floor(tokens), encoded.events)
+    return Run(config, encoded.video, tokens, selection, quality, seconds)
+
+
+@contextmanager
+def _timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start
+
+
+def _known_events(path: str | Path | None) -> dict[str, list[SampleEvent]]:
+    """The events of a file by kind."""
+    if path is None:
+        return {}
+    from .sample import load_events
+
+    kinds: dict[str, list[SampleEvent]] = {}
+    for event in load_events(path):
+        kinds.setdefault(event.kind, []).append(event)
+    return kinds
 
 
 def _check_encoded(tokens: VideoTokens, encoder: object) -> None:
@@ -124,8 +167,8 @@ def _check_encoded(tokens: VideoTokens, encoder: object) -> None:
     bad = (~tokens.features.isfinite().all(1)).nonzero()[:, 0]
     if len(bad):
         raise StgraphError(
-            f"encoder {type(encoder).__name__} gave features that are not finite for {len(bad)} tokens, the first in frame "
-            f"{int(tokens.coords[bad[0], 0])}; try dtype=float32, or check the model's weights"
+            f"encoder {type(encoder).__name__} gave features that are not finite for {len(bad)} tokens, the first in "
+            f"frame {int(tokens.coords[bad[0], 0])}; try dtype=float32, or check the model's weights"
         )
 
 

@@ -16,10 +16,11 @@ class Signals:
     """Per-token signals, each aligned with the N tokens of a :class:`~stgraph.tokens.VideoTokens` (separators too).
 
     Attributes:
-        encoder_attention: (N,) float. Attention that the token receives in the vision encoder, head mean: from [CLS] where
-            the encoder has one, otherwise the mean over all queries of its frame (FasterVLM, VisionZip).
+        encoder_attention: (N,) float. Attention that the token receives in the vision encoder, head mean: from [CLS]
+            where the encoder has one, otherwise the mean over all queries of its frame (FasterVLM, VisionZip).
         encoder_keys: (N, d_k) float. Head-mean raw attention keys of the same encoder block (VisionZip, PruMerge).
-        llm_attention: (N,) float. Head-mean attention of the last prompt token to the token in an early LLM layer (FastV).
+        llm_attention: (N,) float. Head-mean attention of the last prompt token to the token in an early LLM layer
+            (FastV).
     """
 
     encoder_attention: Tensor | None = None
@@ -34,7 +35,8 @@ class Signals:
                 continue
             if value.shape[0] != num_tokens or value.ndim != (2 if field.name == "encoder_keys" else 1):
                 raise StgraphError(
-                    f"signal {field.name} has shape {tuple(value.shape)}, expected one row for each of {num_tokens} tokens"
+                    f"signal {field.name} has shape {tuple(value.shape)}, expected one row for each of "
+                    f"{num_tokens} tokens"
                 )
             if not bool(value.isfinite().all()):
                 raise StgraphError(f"signal {field.name} holds NaN or Inf")

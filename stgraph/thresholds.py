@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from .budget import ceil_share
 from .errors import check_number
 from .graph import SpatioTemporalGraph, on_grid
 from .kernels import GRID
 from .merge_tree import merge_tree
 from .registry import Registry
-from .selectors.base import ceil_share
 
 PAPER_THRESHOLD = 0.8
 """τ_sim of the paper; what automatic methods fall back to where there is nothing to choose between."""

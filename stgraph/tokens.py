@@ -125,10 +125,11 @@ class VideoTokens:
         """Tokens of a dense grid, without a copy.
 
         Args:
-            grid: (T, H, W, d), a batch (B, T, H, W, d), or a sequence of (T, H, W, d) of any sizes (joined by one copy).
+            grid: (T, H, W, d), a batch (B, T, H, W, d), or a sequence of (T, H, W, d) of any sizes (joined by one
+                copy).
             mask: the same shape without d, bool, True where a token exists; the rest is left out.
-            newline: the last column holds one newline token per row, as LLaVA-Video lays its tokens out: W − 1 columns of
-                tokens and one of separators.
+            newline: the last column holds one newline token per row, as LLaVA-Video lays its tokens out: W − 1
+                columns of tokens and one of separators.
             timestamps: (T,) seconds of the frames, or a sequence of them.
         """
         videos = _as_videos(grid, 4, "grid must be (T, H, W, d), (B, T, H, W, d) or a sequence of (T, H, W, d)")
@@ -224,7 +225,8 @@ class VideoTokens:
     def __repr__(self) -> str:
         grids = ", ".join("×".join(map(str, g)) for g in self.grids[:4]) + (", …" if len(self.grids) > 4 else "")
         dtype = str(self.features.dtype).removeprefix("torch.")
-        return f"VideoTokens({len(self)} tokens × {self.features.shape[1]} {dtype}, grids {grids}, {self.num_separators} separators)"
+        size = f"{len(self)} tokens × {self.features.shape[1]} {dtype}"
+        return f"VideoTokens({size}, grids {grids}, {self.num_separators} separators)"
 
     @property
     def num_videos(self) -> int:

@@ -14,10 +14,10 @@ import yaml
 from safetensors.torch import load_file
 
 from stgraph import Selection, StgraphError, Verdict, read_video
+from stgraph.budget import ceil_share
 from stgraph.config import load_config, resolve
 from stgraph.pipeline import compress
 from stgraph.sample import render_sample
-from stgraph.selectors.base import ceil_share
 from stgraph.video import write_video
 
 

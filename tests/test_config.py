@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stgraph import STSimDiff, StgraphError
+from stgraph import StgraphError, STSimDiff
 from stgraph.config import load_config, resolve, sweep
 from stgraph.difference import Percentile
 from stgraph.importance.graph import Centrality
@@ -50,7 +50,7 @@ def test_every_registered_method_round_trips(group):
     for name in methods:
         method = methods.build(name)
         config = methods.config(method)
-        assert config["name"] == name
+        assert methods.default_config(name)["name"] == name
         assert methods.build(yaml.safe_load(yaml.safe_dump(config))) == method
 
 

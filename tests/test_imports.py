@@ -49,7 +49,10 @@ with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
 
 
 def test_selecting_needs_no_optional_library():
-    code = "import torch; from stgraph import STSimDiff, VideoTokens; STSimDiff()(VideoTokens.from_grid(torch.randn(3, 4, 4, 8)))"
+    code = """
+import torch
+from stgraph import STSimDiff, VideoTokens
+STSimDiff()(VideoTokens.from_grid(torch.randn(3, 4, 4, 8)))"""
     assert not modules_after(code) & {
         "torch_geometric",
         "transformers",

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from scipy.cluster import hierarchy
 
 from stgraph import StgraphError, STSimDiff, VideoTokens, build_graph
+from stgraph.budget import ceil_share
 from stgraph.community import COMMUNITIES, ConnectedComponents
 from stgraph.community.agglomerative import Agglomerative
 from stgraph.graph import on_grid
 from stgraph.kernels import GRID
 from stgraph.merge_tree import merge_tree
-from stgraph.selectors.base import ceil_share
 
 from .strategies import features, retentions, videos
 

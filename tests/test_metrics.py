@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from stgraph import STSimDiff, StgraphError, VideoTokens
+from stgraph import StgraphError, STSimDiff, VideoTokens
 from stgraph import metrics as module
 from stgraph.metrics import evaluate
 from stgraph.selectors import SELECTORS

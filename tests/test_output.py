@@ -30,15 +30,18 @@ def test_appears_whole(tmp_path):
 
 
 def test_nothing_is_left_after_an_error(tmp_path):
-    with pytest.raises(RuntimeError), output_folder(tmp_path / "run") as folder:
+    def fail(folder):
         (folder / "half").write_text("x")
         raise RuntimeError
+
+    with pytest.raises(RuntimeError), output_folder(tmp_path / "run") as folder:
+        fail(folder)
     assert names(tmp_path) == []
 
 
 def test_never_overwrites_unless_asked(tmp_path):
     write_run(tmp_path / "run", "old")
-    with pytest.raises(StgraphError, match="already holds a run.*--overwrite"):
+    with pytest.raises(StgraphError, match=r"already holds a run.*--overwrite"):
         write_run(tmp_path / "run", "new")
     write_run(tmp_path / "run", "new", overwrite=True)
     assert (tmp_path / "run" / "selection.json").read_text() == "new"

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stgraph import Signals, StgraphError, STSimDiff, VideoTokens, build_graph
+from stgraph.budget import ceil_share
 from stgraph.graph import on_grid
 from stgraph.merge_tree import merge_tree
 from stgraph.registry import registry
 from stgraph.selectors import SELECTORS
-from stgraph.selectors.base import ceil_share
 from stgraph.thresholds import (
     SIMILARITY_THRESHOLDS,
     Fixed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,4 +59,7 @@ class Infomap(CommunityDetector):
         network.add_links(np.column_stack([edges.pairs, edges.weight]))
         modules = network.run().modules()
         labels[list(modules)] = graph.num_nodes + torch.tensor(list(modules.values()))
+        # The library's objects refer to each other, and Python does not know how much they hold outside its own memory.
+        del network
+        gc.collect(1)
         return labels

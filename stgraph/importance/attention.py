@@ -20,7 +20,9 @@ class LanguageModelAttention(Importance):
 
 @dataclass(frozen=True)
 class EncoderAttention(Importance):
-    """Attention that the token receives in the vision encoder, from [CLS] where there is one (as FasterVLM ranks tokens)."""
+    """Attention that the token receives in the vision encoder, from [CLS] where there is one (as FasterVLM ranks
+    tokens).
+    """
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """(V,) attention received; needs the signal ``encoder_attention``."""

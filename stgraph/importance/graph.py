@@ -48,8 +48,8 @@ class Distinctness(Importance):
 class Apportionment(Importance):
     """Seats for communities as seats for parties: the k-th most central token of a community of n counts n / k.
 
-    D'Hondt's highest averages: every community is represented in proportion to its size, the larger first, and a community
-    gets a second token only when its half outweighs every unrepresented one.
+    D'Hondt's highest averages: every community is represented in proportion to its size, the larger first, and a
+    community gets a second token only when its half outweighs every unrepresented one.
     """
 
     def __call__(self, evidence: Evidence) -> Tensor:
@@ -62,8 +62,8 @@ class Apportionment(Importance):
 class Novelty(Importance):
     """The candidates that say something new: 1 − the largest similarity to a candidate next to it that came before.
 
-    "Before" is left, above, or in the previous frame, along the edges of the graph. Of a run of similar candidates the first
-    stays and its repetitions go; a candidate with none before it counts 2, as if opposite.
+    "Before" is left, above, or in the previous frame, along the edges of the graph. Of a run of similar candidates the
+    first stays and its repetitions go; a candidate with none before it counts 2, as if opposite.
     """
 
     def __call__(self, evidence: Evidence) -> Tensor:

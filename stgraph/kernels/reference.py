@@ -80,7 +80,9 @@ def lattice_cosine(x: Tensor, offsets: Sequence[tuple[int, int, int]]) -> tuple[
 
 
 def edge_ends(grid: Tensor, offset: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """Both ends of every edge of one offset in a (T, H, W) grid of values: two views of (T − dt, H − |dy|, W − |dx|)."""
+    """Both ends of every edge of one offset in a (T, H, W) grid of values: two views of (T − dt, H − |dy|, W −
+    |dx|).
+    """
     dt, dy, dx = offset
     frames = grid.shape[0]
     return _cut(grid[: max(frames - dt, 0)], -dy, -dx), _cut(grid[min(dt, frames) :], dy, dx)
@@ -161,7 +163,9 @@ def _blocks(sizes: list[int], step: int) -> list[tuple[int, int]]:
 
 
 def _unit(features: Tensor, inverse: Tensor, rows: Tensor, vertices: Tensor, out: Tensor) -> Tensor:
-    """Unit vectors of some vertices, float32, in ``out``; zero vectors stay zero, extreme ones are scaled in float64."""
+    """Unit vectors of some vertices, float32, in ``out``; zero vectors stay zero, extreme ones are scaled in
+    float64.
+    """
     out = out[: len(vertices)]
     if features.dtype == torch.float32:
         torch.index_select(features, 0, rows[vertices], out=out)
@@ -180,7 +184,9 @@ def _unsafe(squared: Tensor) -> Tensor:
 
 
 def _norms(squared: Tensor, take: Take, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """float64 norms from float32 squares, and where they had to be taken again: zero, tiny, huge and non-finite rows."""
+    """float64 norms from float32 squares, and where they had to be taken again: zero, tiny, huge and non-finite
+    rows.
+    """
     unsafe = _unsafe(squared)
     norm = squared.double().sqrt()
     if bool(unsafe.any()):
@@ -227,7 +233,9 @@ def _grid_dots(a: Tensor, b: Tensor, out: Tensor, scratch: Tensor) -> None:
 
 
 def _cut(grid: Tensor, dy: int, dx: int) -> Tensor:
-    """A (T, H, W, ...) grid without its first dy rows and dx columns, or without its last ones where they are negative."""
+    """A (T, H, W, ...) grid without its first dy rows and dx columns, or without its last ones where they are
+    negative.
+    """
     for axis, shift in ((1, dy), (2, dx)):
         if shift:
             size = grid.shape[axis]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ..budget import ceil_share
 from ..errors import StgraphError, check_choice, check_number
 from ..signals import Signals
 from ..tokens import VideoTokens
@@ -23,7 +22,8 @@ class Ranking:
     """What a method says of the N tokens; the base class turns it into exactly ⌈r·N⌉ kept ones per video.
 
     Attributes:
-        importance: (N,) float, larger is kept first, ties to the smaller index; cosines come as ``kernels.snap`` of them.
+        importance: (N,) float, larger is kept first, ties to the smaller index; cosines come as ``kernels.snap`` of
+            them.
         candidate: (N,) uint8 bits, 1 = representative, 2 = event; all candidates come before all others. None when the
             method has no candidates and ranks by importance alone.
         protected: (N,) bool, kept before all other candidates, or None.
@@ -52,11 +52,11 @@ class Selector(ABC):
     method keeps exactly ⌈retention · N⌉ visual tokens of each video, known before it runs.
 
     Attributes:
-        retention: share of the visual tokens that stay, in (0, 1]. Taken as the decimal number it is written as, so that
-            ⌈0.1 · 30⌉ is 3.
-        separators: newline tokens are no vertices. ``"proportional"``: of S in a video ⌈retention · S⌉ stay, those whose
-            run of tokens keeps most. ``"keep"``: all stay, outside the budget. ``"drop"``: none stays. ``"vertex"``: they
-            are tokens like any other, as in the authors' release.
+        retention: share of the visual tokens that stay, in (0, 1]. Taken as the decimal number it is written as, so
+            that ⌈0.1 · 30⌉ is 3.
+        separators: newline tokens are no vertices. ``"proportional"``: of S in a video ⌈retention · S⌉ stay, those
+            whose run of tokens keeps most. ``"keep"``: all stay, outside the budget. ``"drop"``: none stays.
+            ``"vertex"``: they are tokens like any other, as in the authors' release.
     """
 
     retention: float = 0.3
@@ -78,7 +78,8 @@ class Selector(ABC):
             signals: attention and keys that the method may need, aligned with the tokens.
 
         Raises:
-            StgraphError: features that are not finite, signals that do not fit, or a signal that the method needs and lacks.
+            StgraphError: features that are not finite, signals that do not fit, or a signal that the method needs and
+            lacks.
         """
         from . import SELECTORS
 
@@ -89,7 +90,8 @@ class Selector(ABC):
         n, device = len(tokens), tokens.device
         if ranking.importance.shape != (n,) or bool(ranking.importance.isnan().any()):
             raise StgraphError(
-                f"selector {type(self).__name__} must rank each of {n} tokens with a number, got {tuple(ranking.importance.shape)}"
+                f"selector {type(self).__name__} must rank each of {n} tokens with a number, got "
+                f"{tuple(ranking.importance.shape)}"
             )
         visual = torch.ones_like(tokens.separator) if self.separators == "vertex" else ~tokens.separator
         role = ranking.candidate if ranking.candidate is not None else torch.zeros(n, dtype=torch.uint8, device=device)
@@ -172,16 +174,3 @@ class Selector(ABC):
             stay[places[order[begin : begin + ceil_share(self.retention, count)]]] = True
             begin += count
         return stay
-
-
-def ceil_share(share: float, count: int) -> int:
-    """⌈share · count⌉ in exact arithmetic, ``share`` being the decimal number that Python prints for it."""
-    return math.ceil(Fraction(repr(float(share))) * count)
-
-
-def ceil_shares(share: float, counts: Tensor) -> Tensor:
-    """⌈share · count⌉ of every count: int64 of the same shape."""
-    unique, inverse = torch.unique(counts, return_inverse=True)
-    return torch.tensor([ceil_share(share, n) for n in unique.tolist()], dtype=torch.int64, device=counts.device)[
-        inverse
-    ]

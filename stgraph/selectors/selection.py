@@ -183,7 +183,9 @@ class Selection:
     )
 
     def save(self, folder: str | Path, extra: dict[str, Any] | None = None) -> None:
-        """Write ``selection.safetensors`` (all tensors) and ``selection.json`` (the rest, and ``extra``) into ``folder``."""
+        """Write ``selection.safetensors`` (all tensors) and ``selection.json`` (the rest, and ``extra``) into
+        ``folder``.
+        """
         from safetensors.torch import save_file
 
         folder = Path(folder)

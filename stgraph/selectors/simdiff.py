@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..budget import ceil_shares
 from ..community.base import CommunityDetector
 from ..community.partition import Partition
 from ..difference.base import Difference, DifferenceDetector
@@ -21,7 +22,7 @@ from ..registry import group_field, registry
 from ..signals import Signals
 from ..thresholds import Fixed, SimilarityThreshold, describe, prune_by_video
 from ..tokens import VideoTokens
-from .base import Ranking, Selector, ceil_shares
+from .base import Ranking, Selector
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,8 @@ class Analysis:
 
     Attributes:
         graph: the whole graph, V vertices.
-        partition: communities of the pruned graph.
+        similar: the pruned graph G′ that communities are looked for in, on the same vertices.
+        partition: its communities.
         centrality: (V,) float32 S_c in those communities.
         rank: (V,) int64 place of each vertex in its community by centrality, 0 = most central.
         representative: (V,) bool, T_rep.
@@ -40,6 +42,7 @@ class Analysis:
     """
 
     graph: SpatioTemporalGraph
+    similar: SpatioTemporalGraph
     partition: Partition
     centrality: Tensor
     rank: Tensor
@@ -103,7 +106,8 @@ class STSimDiff(Selector):
             similar = graph.take_edges(graph.edge_kind == (SPATIAL if self.similarity_edges == "spatial" else TEMPORAL))
         method: SimilarityThreshold = registry("similarity_threshold").build(self.similarity_threshold)
         thresholds = method(similar, self.retention)
-        partition = self.community(prune_by_video(similar, thresholds))
+        similar = prune_by_video(similar, thresholds)
+        partition = self.community(similar)
         clock.lap("community")
         centrality = graph.centrality(partition.labels, partition.sizes)
         rank = rank_in_community(partition.labels, centrality)
@@ -112,7 +116,7 @@ class STSimDiff(Selector):
         difference = self.difference(graph)
         clock.lap("difference")
         notes = () if isinstance(method, Fixed) else (describe(thresholds),)
-        return Analysis(graph, partition, centrality, rank, representative, difference, clock.seconds, notes)
+        return Analysis(graph, similar, partition, centrality, rank, representative, difference, clock.seconds, notes)
 
     def rank(self, tokens: VideoTokens, signals: Signals) -> Ranking:
         """Candidates T_rep ∪ T_event with their importance (paper, design 4)."""

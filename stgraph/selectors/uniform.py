@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
+from ..budget import ceil_share
 from ..signals import Signals
 from ..tokens import VideoTokens
-from .base import Ranking, Selector, ceil_share
+from .base import Ranking, Selector
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stgraph import Signals, StgraphError, VideoTokens
+from stgraph.budget import ceil_share, ceil_shares
 from stgraph.selectors import SELECTORS, Selection, Verdict
-from stgraph.selectors.base import Ranking, Selector, ceil_share, ceil_shares
+from stgraph.selectors.base import Ranking, Selector
 from stgraph.selectors.selection import KEPT
 
 from ..strategies import features, retentions, videos

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stgraph import Signals, STSimDiff, StgraphError, Verdict, VideoTokens, build_graph
+from stgraph import Signals, StgraphError, STSimDiff, Verdict, VideoTokens, build_graph
+from stgraph.budget import ceil_share
 from stgraph.difference import DIFFERENCES
 from stgraph.importance import IMPORTANCES
-from stgraph.selectors.base import ceil_share
 
 from ..reference import TOLERANCE, reference
 from ..strategies import features, retentions, videos
