@@ -48,8 +48,11 @@ format: $(VENV)/.test ## Apply ruff's fixes and format
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-bench: $(VENV)/.test ## Speed as ratios to one read of the features
+bench: $(VENV)/.test ## Speed: selections against one read of the features, and every detector at three sizes
 	$(BIN)/python -m benchmarks.selection
+	$(BIN)/python -m benchmarks.merge_tree
+	$(BIN)/python -m benchmarks.difference --time
+	$(BIN)/python -m benchmarks.community
 
 docs: $(VENV)/.docs ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict

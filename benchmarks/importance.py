@@ -42,7 +42,7 @@ def clips(paths: list[Path]) -> Iterator[tuple[str, VideoTokens, Tensor | None]]
         tokens = encoder(rendered.video).tokens
         yield kind, tokens, event_tokens(rendered.events, tokens, (rendered.video.height, rendered.video.width))
     for share in (0.3, 0.6, 0.9):
-        tokens = VideoTokens.from_grid(clip(36, 512, share))
+        tokens = VideoTokens.from_grid(clip(2 * SHOT, 256, share))
         frame = tokens.coords[:, 0]
         yield f"synthetic {share:.0%}", tokens, (frame > 0) & (frame % SHOT == 0)
     for path in paths:

@@ -9,7 +9,30 @@ Importing this package imports nothing heavy: each name below is loaded when it 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what type checkers and documentation read; the table below is what runs
+    from .community.partition import Partition as Partition
+    from .difference.base import Difference as Difference
+    from .difference.events import Event as Event
+    from .edges import MotionEdges as MotionEdges
+    from .edges import SpatialEdges as SpatialEdges
+    from .edges import TemporalEdges as TemporalEdges
+    from .errors import StgraphError as StgraphError
+    from .graph import SpatioTemporalGraph as SpatioTemporalGraph
+    from .graph import build_graph as build_graph
+    from .merge_tree import MergeTree as MergeTree
+    from .merge_tree import merge_tree as merge_tree
+    from .selectors.base import Selector as Selector
+    from .selectors.selection import Selection as Selection
+    from .selectors.selection import Verdict as Verdict
+    from .selectors.simdiff import STSimDiff as STSimDiff
+    from .signals import Signals as Signals
+    from .tokens import Grid as Grid
+    from .tokens import VideoTokens as VideoTokens
+    from .video import Video as Video
+    from .video import read_video as read_video
+    from .video import write_video as write_video
 
 __version__ = "0.1.0"
 

@@ -85,15 +85,15 @@ def compress(
     """Select the tokens of a video; write selection, pictures and a report."""
     from .config import load_config, resolve
     from .output import check_output
-    from .pipeline import compress as run_compress
-    from .pipeline import save
+    from .pipeline import compress as select
+    from .pipeline import encode, save
 
     output = output or Path("outputs") / video.stem
     settings = resolve(overrides or [], load_config(config) if config else None)
     check_output(output, overwrite=overwrite)
-    run = run_compress(
-        video, settings, events=events, allow_corrupt=allow_corrupt, progress=not quiet and sys.stderr.isatty()
-    )
+    progress = not quiet and sys.stderr.isatty()
+    encoded = encode(video, settings, events=events, allow_corrupt=allow_corrupt, progress=progress)
+    run = select(encoded, settings)
     save(run, output, overwrite=overwrite)
     if not quiet:
         _print_run(run, output)
@@ -132,9 +132,9 @@ def compare(
         heads, rows = comparison.table(results)
         printed = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
         for number, head in enumerate(heads):
-            printed.add_column(
-                head, justify="right" if number >= len(results[0].words or [""]) else "left", overflow="fold"
-            )
+            name = number < len(results[0].words or [""])
+            title = head.rpartition(".")[2].replace("_", " ")
+            printed.add_column(title, justify="left" if name else "right", no_wrap=False, max_width=15 if name else 14)
         for row in rows:
             printed.add_row(*map(comparison.text, row))
         _console().print(printed)
@@ -217,7 +217,7 @@ def _console() -> Any:
     from rich.console import Console
 
     # Redirected output is not cut at 80 columns: a table in a file is for searching.
-    return Console(width=None if sys.stdout.isatty() else 160)
+    return Console(width=None if sys.stdout.isatty() else 180)
 
 
 def _word(value: Any) -> str:

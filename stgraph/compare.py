@@ -155,7 +155,7 @@ def text(cell: Cell) -> str:
     """A cell as it stands in a printed table."""
     if cell is None:
         return "–"
-    return f"{cell:.4f}" if isinstance(cell, float) else str(cell)
+    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:

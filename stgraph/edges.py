@@ -197,3 +197,12 @@ TEMPORAL_EDGES: Registry[TemporalBuilder] = Registry(
         "none": "stgraph.edges:NoTemporalEdges",
     },
 )
+
+
+def first_of_each(edge_index: Tensor, num_nodes: int) -> Tensor:
+    """(E,) bool, False for an edge that joins the same (first, second) vertices as one before it."""
+    key = edge_index[0] * num_nodes + edge_index[1]
+    order = torch.sort(key, stable=True).indices
+    first = torch.ones_like(key, dtype=torch.bool)
+    first[order[1:]] = key[order][1:] != key[order][:-1]
+    return first

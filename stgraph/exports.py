@@ -14,14 +14,15 @@ import torch
 from torch import Tensor
 
 from . import kernels
-from .edges import SPATIAL, TEMPORAL
+from .edges import SPATIAL, TEMPORAL, first_of_each
 from .errors import StgraphError
-from .graph import SpatioTemporalGraph, check_finite, first_of_each
 from .optional import require
-from .tokens import FEATURE_DTYPES
+from .tokens import FEATURE_DTYPES, check_finite
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
+
+    from .graph import SpatioTemporalGraph
 
 KINDS = {SPATIAL: "spatial", TEMPORAL: "temporal"}
 """Names of the values of ``edge_kind``."""
@@ -62,8 +63,8 @@ def to_pyg(graph: SpatioTemporalGraph) -> Any:
     return data
 
 
-def from_pyg(data: Any) -> SpatioTemporalGraph:
-    """A graph from :class:`torch_geometric.data.Data` or ``Batch``, whatever made it.
+def from_pyg(data: Any) -> dict[str, Any]:
+    """The fields of a graph from :class:`torch_geometric.data.Data` or ``Batch``, whatever made it.
 
     What is missing has a default: ``edge_weight`` is ``edge_attr`` where that has one column, else 1; ``batch`` puts
     all vertices into one video; ``pos`` puts the vertices of a video into one row of one frame; ``edge_kind`` is
@@ -106,7 +107,7 @@ def from_pyg(data: Any) -> SpatioTemporalGraph:
     if features.shape[1]:
         norm = kernels.norms(features, token)
     check_finite(norm, coords, batch)
-    return SpatioTemporalGraph(
+    return dict(
         edge_index=edge_index,
         edge_weight=edge_weight,
         edge_kind=edge_kind,

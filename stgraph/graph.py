@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from . import kernels
-from .edges import SPATIAL, TEMPORAL, Cosines, EdgeBuilder, Offset, SpatialEdges, TemporalEdges
+from .edges import SPATIAL, TEMPORAL, Cosines, EdgeBuilder, Offset, SpatialEdges, TemporalEdges, first_of_each
 from .errors import StgraphError, check_number
-from .tokens import VideoTokens
+from .tokens import VideoTokens, check_finite
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -159,7 +159,7 @@ class SpatioTemporalGraph:
         """Any undirected weighted :class:`torch_geometric.data.Data` as a graph to analyse."""
         from . import exports
 
-        return exports.from_pyg(data)
+        return SpatioTemporalGraph(**exports.from_pyg(data))
 
     def to_networkx(self) -> Any:
         """An undirected :class:`networkx.Graph` with positions, kinds and weights."""
@@ -268,15 +268,6 @@ def build_graph(
     return graph.take_edges(first_of_each(graph.edge_index, graph.num_nodes)) if overlap else graph
 
 
-def first_of_each(edge_index: Tensor, num_nodes: int) -> Tensor:
-    """(E,) bool, False for an edge that joins the same (first, second) vertices as one before it."""
-    key = edge_index[0] * num_nodes + edge_index[1]
-    order = torch.sort(key, stable=True).indices
-    first = torch.ones_like(key, dtype=torch.bool)
-    first[order[1:]] = key[order][1:] != key[order][:-1]
-    return first
-
-
 def _lattice_cosines(lattice: Tensor, offsets: Sequence[Offset]) -> list[Tensor]:
     return kernels.lattice_cosine(lattice, offsets)[1]
 
@@ -293,17 +284,6 @@ def _sparse_cosines(
         cosine[present] = kernels.edge_cosine(features, norm, token, ends[:, present])
         found.append(cosine)
     return found
-
-
-def check_finite(norm: Tensor, coords: Tensor, batch: Tensor) -> None:
-    """Raise :class:`StgraphError` naming the video and the frame of the first vertex whose norm is not finite."""
-    bad = (~norm.isfinite()).nonzero()[:, 0]
-    if len(bad):
-        first = int(bad[0])
-        raise StgraphError(
-            f"features of video {int(batch[first])}, frame {int(coords[first, 0])} hold NaN or Inf "
-            f"({len(bad)} token{'s' if len(bad) > 1 else ''} in all); mend the encoder's output before selecting"
-        )
 
 
 __all__ = ["SPATIAL", "TEMPORAL", "SpatioTemporalGraph", "build_graph", "on_grid"]

@@ -104,32 +104,24 @@ def encode(
     with _timed("encode", seconds):
         tokens, signals = encoder(video)
         _check_encoded(tokens, encoder)
-    masks = {}
-    for kind, same in known.items():
-        from .sample import event_tokens
-
-        masks[kind] = event_tokens(same, tokens, (video.height, video.width))
+    masks = _event_masks(known, tokens, (video.height, video.width))
     return Encoding(video, tokens, signals, masks, seconds)
 
 
-def compress(
-    path: str | Path,
-    config: Config,
-    *,
-    events: str | Path | None = None,
-    allow_corrupt: bool = False,
-    progress: bool = False,
-) -> Run:
-    """Read, encode, select, measure. The arguments are those of :func:`encode`.
+def compress(encoded: Encoding, config: Config) -> Run:
+    """Select and measure.
+
+    Args:
+        encoded: what :func:`encode` returned.
+        config: its selector is used.
 
     Raises:
-        StgraphError: anything wrong with the video, the events file, the encoder or the selection.
+        StgraphError: anything wrong with the selection, such as a signal that the selector needs and lacks.
     """
     from .metrics import evaluate
     from .registry import registry
 
     selector = config.selector()
-    encoded = encode(path, config, events=events, allow_corrupt=allow_corrupt, progress=progress)
     tokens, seconds = encoded.tokens, dict(encoded.seconds)
     with _timed("select", seconds):
         selection = selector(tokens, encoded.signals)
@@ -160,6 +152,14 @@ def _known_events(path: str | Path | None) -> dict[str, list[SampleEvent]]:
     for event in load_events(path):
         kinds.setdefault(event.kind, []).append(event)
     return kinds
+
+
+def _event_masks(known: dict[str, list[SampleEvent]], tokens: VideoTokens, size: tuple[int, int]) -> dict[str, Tensor]:
+    if not known:
+        return {}
+    from .sample import event_tokens
+
+    return {kind: event_tokens(events, tokens, size) for kind, events in known.items()}
 
 
 def _check_encoded(tokens: VideoTokens, encoder: object) -> None:

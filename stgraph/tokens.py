@@ -305,3 +305,14 @@ def _as_videos(value: Tensor | Sequence[Tensor], ndim: int, message: str) -> lis
         shapes = tuple(value.shape) if isinstance(value, Tensor) else [tuple(v.shape) for v in videos]
         raise StgraphError(f"{message}, got {shapes}")
     return videos
+
+
+def check_finite(norm: Tensor, coords: Tensor, batch: Tensor) -> None:
+    """Raise :class:`StgraphError` naming the video and the frame of the first vertex whose norm is not finite."""
+    bad = (~norm.isfinite()).nonzero()[:, 0]
+    if len(bad):
+        first = int(bad[0])
+        raise StgraphError(
+            f"features of video {int(batch[first])}, frame {int(coords[first, 0])} hold NaN or Inf "
+            f"({len(bad)} token{'s' if len(bad) > 1 else ''} in all); mend the encoder's output before selecting"
+        )

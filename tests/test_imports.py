@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +76,17 @@ def test_help_costs_little_more_than_the_cli_library():
         return statistics.median(times)
 
     assert seconds("-m", "stgraph", "--help") < 10 * seconds("-c", "import typer; typer.Typer()")
+
+
+def test_type_checkers_see_the_names_that_run():
+    tree = ast.parse(Path(stgraph.__file__).read_text("utf-8"))
+    seen = {
+        alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level == 1
+        for alias in node.names
+    }
+    assert seen == stgraph._EXPORTS
 
 
 def test_every_public_name_resolves():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,12 +53,9 @@ class Infomap(CommunityDetector):
         if not len(edges.weight):
             return labels
         library = require("infomap", extra="graph", needed_by="infomap")
-        network = library.Infomap(silent=True, two_level=True, num_trials=self.trials, seed=self.seed + 1)
+        network = library.Network()
         # Vertices without an edge are never visited, so Infomap would put them anywhere: it does not get to see them.
         network.add_links(np.column_stack([edges.pairs, edges.weight]))
-        modules = network.run().modules()
+        modules = library.run(network, two_level=True, num_trials=self.trials, seed=self.seed + 1).modules()
         labels[list(modules)] = graph.num_nodes + torch.tensor(list(modules.values()))
-        # The library's objects refer to each other, and Python does not know how much they hold outside its own memory.
-        del network
-        gc.collect(1)
         return labels

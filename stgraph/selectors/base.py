@@ -78,8 +78,7 @@ class Selector(ABC):
             signals: attention and keys that the method may need, aligned with the tokens.
 
         Raises:
-            StgraphError: features that are not finite, signals that do not fit, or a signal that the method needs and
-            lacks.
+            StgraphError: features that are not finite, or signals that do not fit or that the method lacks.
         """
         from . import SELECTORS
 
