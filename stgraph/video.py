@@ -526,8 +526,8 @@ def write_video(
 ) -> None:
     """Write an H.264 MP4 that every player reads (yuv420p).
 
-    Odd heights and widths grow by one row or column, a copy of the last: 4:2:0 colour needs even sizes. The file
-    appears under its name only when it is complete.
+    Odd heights and widths grow by one row or column, a copy of the last: 4:2:0 colour needs even sizes. The same
+    frames give the same file. It appears under its name only when it is complete.
 
     Args:
         path: ends in ``.mp4``.
@@ -554,7 +554,10 @@ def write_video(
     try:
         with av.open(f"file:{partial}", "w", format="mp4") as container:
             rate = Fraction(fps).limit_denominator(1001)
-            stream = container.add_stream("libx264", rate=rate, options={"crf": str(quality), "preset": preset})
+            # Without these two, what x264 writes depends on which of its threads is faster.
+            options = {"crf": str(quality), "preset": preset, "rc-lookahead": "0"}
+            stream = container.add_stream("libx264", rate=rate, options=options)
+            stream.thread_count = 1
             stream.height, stream.width = (n + n % 2 for n in first.shape[-2:])
             stream.pix_fmt = "yuv420p"
             for number, frame in enumerate(chain((first,), rest)):

@@ -496,3 +496,11 @@ def test_a_hundred_thousand_frames_in_bounded_memory(tmp_path: Path) -> None:
     assert count == 64
     assert last == pytest.approx(99_999 / 25)
     assert growth < 100  # all frames as RGB would be 879 MiB
+
+
+def test_same_frames_give_the_same_file(tmp_path):
+    frames = torch.randint(0, 255, (1, 3, 96, 128), dtype=torch.uint8).repeat(60, 1, 1, 1)
+    frames[30:] = 255 - frames[30:]
+    for name in "abc":
+        write_video(tmp_path / f"{name}.mp4", (frame for frame in frames), 12)
+    assert len({(tmp_path / f"{name}.mp4").read_bytes() for name in "abc"}) == 1

@@ -1,0 +1,314 @@
+"""How much the two fixed thresholds matter: every pair of a grid, and the thresholds that a video chooses itself.
+
+  python -m experiments.threshold_sensitivity
+  python -m experiments.threshold_sensitivity videos=[a.mp4,b.mp4] retention=0.1,0.2,0.3 jobs=4
+  python -m experiments.threshold_sensitivity difference=drift difference_thresholds=[0.1,0.2,0.3]
+
+docs/experiments.md says what is measured.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stgraph.budget import ceil_shares
+from stgraph.community import COMMUNITIES, Partition
+from stgraph.community.components import ConnectedComponents
+from stgraph.compare import markdown
+from stgraph.config import Config
+from stgraph.difference import Difference, DifferenceDetector
+from stgraph.errors import StgraphError
+from stgraph.merge_tree import merge_tree
+from stgraph.registry import registry
+from stgraph.selectors.simdiff import Analysis, STSimDiff, rank_in_community
+from stgraph.tokens import VideoTokens
+
+from .clips import Clip, Source, load
+from .run import main, over
+from .score import Figures, mean
+from .settings import Settings, load_score, read
+from .write import folder_text, title, write
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PAPER = (0.8, 0.2)
+"""τ_sim and τ_diff of the paper."""
+
+CHOSEN = "chosen"
+"""The figure that holds the threshold which a video chose for itself."""
+
+PANELS = {"coverage": "coverage", "event recall": "event recall", "candidates": "candidates / budget"}
+"""Figures drawn as heat maps, with their titles."""
+
+MARKERS = "^vDsoP*X"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysed(STSimDiff):
+    """ST-SimDiff of tokens whose analysis is known: only the trimming is left to do."""
+
+    found: Analysis | None = field(default=None, repr=False)
+
+    def analyse(self, tokens: VideoTokens) -> Analysis:
+        """The known analysis."""
+        return self.found or super().analyse(tokens)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one pair of thresholds gave, or one method that chooses a threshold.
+
+    Attributes:
+        words: those that tell its run from the others, such as the retention.
+        similarity_threshold: τ_sim, or the name of the method.
+        difference_threshold: τ_diff, or the name of the method.
+        figures: means over the clips.
+        by_clip: figures of every clip.
+    """
+
+    words: dict[str, str]
+    similarity_threshold: float | str
+    difference_threshold: float | str
+    figures: Figures
+    by_clip: dict[str, Figures]
+
+
+def run(words: Sequence[str]) -> str:
+    """Run the experiment with the words of the command line, write the results and return their text."""
+    settings = read("threshold_sensitivity", words)
+    cells = measure(settings)
+    text = summary(cells)
+    results = [
+        {**cell.words, "tau_sim": cell.similarity_threshold, "tau_diff": cell.difference_threshold}
+        | {"figures": cell.figures, "by_clip": cell.by_clip}
+        for cell in cells
+    ]
+    write(settings, results, text, {"threshold_sensitivity": figure(cells)})
+    return folder_text(settings.output, text)
+
+
+def measure(settings: Settings) -> list[Cell]:
+    """All pairs of thresholds and all automatic ones of every run, on every clip."""
+    grid, automatic = settings.own, settings.own["automatic"]
+    for words, config in settings.runs:
+        check(config, grid["similarity_thresholds"], grid["difference_thresholds"], title(words))
+    pairs: list[tuple[float | str, float | str]] = [
+        *itertools.product(grid["similarity_thresholds"], grid["difference_thresholds"]),
+        *((name, PAPER[1]) for name in automatic["similarity_threshold"]),
+        *((PAPER[0], name) for name in automatic["difference"]),
+    ]
+    asked = [(words, *pair) for words, _ in settings.runs for pair in pairs]
+    work = partial(on_clip, [config for _, config in settings.runs], pairs, settings.score)
+    measured = over(work, settings.sources, jobs=settings.jobs, total=len(asked) * len(settings.sources))
+    names = [source.name for source in settings.sources]
+    return [
+        Cell(*cell, mean(figures), dict(zip(names, figures, strict=True)))
+        for cell, figures in zip(asked, zip(*measured, strict=True), strict=True)
+    ]
+
+
+def check(config: Config, similarity: Sequence[float], difference: Sequence[float], run: str) -> None:
+    """Raise :class:`StgraphError` unless the thresholds can be swept with this configuration."""
+    selector = config.selector()
+    where = f" ({run})" if run else ""
+    if not isinstance(selector, STSimDiff):
+        raise StgraphError(f"thresholds are those of selector=simdiff; leave the other selector out{where}")
+    if config.data["similarity_threshold"] != PAPER[0]:
+        raise StgraphError(f"similarity_threshold is what is varied; say similarity_thresholds=[0.7,0.8]{where}")
+    if not hasattr(selector.difference, "threshold"):
+        name = config.data["difference"]["name"]
+        raise StgraphError(
+            f"difference {name!r} has no threshold to be varied; choose one that has, such as drift{where}"
+        )
+    for name, values in (("similarity_thresholds", similarity), ("difference_thresholds", difference)):
+        if not isinstance(values, list) or not values:
+            raise StgraphError(f"{name} must be a list of numbers, got {values!r}")
+    for value in similarity:
+        replace(selector, similarity_threshold=value)
+    for value in difference:
+        _at(selector.difference, value)
+
+
+def on_clip(
+    configs: Sequence[Config], pairs: Sequence[tuple[float | str, float | str]], score: str, source: Source
+) -> Iterator[Figures]:
+    """Score every pair of thresholds of every run on one clip, which is encoded once."""
+    clip, scored = load(source, configs[0]), load_score(score)
+    for config in configs:
+        selector = config.selector()
+        assert isinstance(selector, STSimDiff)  # as :func:`check` made sure of
+        for ready, chosen in sweep(clip, selector, pairs):
+            yield scored(clip, ready) | ({} if chosen is None else {CHOSEN: chosen})
+
+
+def sweep(
+    clip: Clip, selector: STSimDiff, pairs: Sequence[tuple[float | str, float | str]]
+) -> Iterator[tuple[Analysed, float | None]]:
+    """``selector`` at every pair (τ_sim, τ_diff), each a number or a method, and the number that the method chose.
+
+    The graph is built once, the components of every τ_sim come from one spanning forest, and the difference of every
+    token is scored once. Detectors other than components are run once for each τ_sim. Pairs with the same τ_sim should
+    follow one another.
+    """
+    fields = {name: getattr(selector, name) for name in STSimDiff.__dataclass_fields__}
+    whole = replace(selector, similarity_threshold=-1.0).analyse(clip.tokens)  # no edge is pruned
+    forest = merge_tree(whole.similar) if isinstance(selector.community, ConnectedComponents) else None
+    found, at = whole, None
+    for similarity, difference in pairs:
+        threshold, chosen = similarity, None
+        if isinstance(similarity, str):
+            method = registry("similarity_threshold").build(similarity)
+            threshold = chosen = method(whole.similar, selector.retention)[0].threshold
+        if threshold != at:
+            similar = whole.similar.prune(float(threshold))
+            if forest is not None:
+                labels = forest.components(float(threshold))
+                partition = Partition(labels, COMMUNITIES.config(selector.community))
+            else:
+                partition = selector.community(similar)
+            centrality = whole.graph.centrality(partition.labels, partition.sizes)
+            rank = rank_in_community(partition.labels, centrality)
+            kept = rank < ceil_shares(selector.retention, partition.sizes)[partition.labels]
+            found = replace(
+                whole, similar=similar, partition=partition, centrality=centrality, rank=rank, representative=kept
+            )
+            at = threshold
+        if isinstance(difference, str):
+            events = registry("difference").build(difference)(whole.graph)
+            chosen = 1 - events.threshold[0]
+        else:
+            events = marked(whole, _at(selector.difference, difference))
+        analysis = replace(found, difference=events)
+        yield Analysed(**fields | {"similarity_threshold": threshold, "found": analysis}), chosen
+
+
+def marked(found: Analysis, detector: DifferenceDetector) -> Difference:
+    """The events at another threshold of the detector whose scores are known."""
+    score = found.difference.score
+    threshold = detector.threshold_for(score, found.graph)
+    return Difference(score, detector.mark(score, threshold, found.graph), (threshold,))
+
+
+def _at(detector: DifferenceDetector, threshold: float) -> DifferenceDetector:
+    return replace(detector, threshold=threshold)  # type: ignore[call-arg]
+
+
+def summary(cells: Sequence[Cell]) -> str:
+    """The paper's pair, the best pairs and the automatic thresholds in Markdown, for each run."""
+    shown = [name for name in (*PANELS, "communities") if any(name in cell.figures for cell in cells)]
+    parts = []
+    for words, group in _by_run(cells):
+        fixed = [cell for cell in group if not _automatic(cell)]
+        listed = [("the paper's", cell) for cell in fixed if _pair(cell) == PAPER]
+        for name in shown[:2]:
+            best = max((cell for cell in fixed if name in cell.figures), key=lambda cell: cell.figures[name])
+            listed.append((f"best {name}", best))
+        listed += [(str(_automatic(cell)), cell) for cell in group if _automatic(cell)]
+        rows = [
+            [name, *_thresholds(cell), *(cell.figures.get(figure_name) for figure_name in shown)]
+            for name, cell in listed
+        ]
+        table = markdown(["thresholds", "τ_sim", "τ_diff", *(PANELS.get(name, name) for name in shown)], rows)
+        parts.append((f"## {words}\n\n" if words else "") + table)
+    return "\n".join(parts)
+
+
+def figure(cells: Sequence[Cell]) -> Figure:
+    """Heat maps over the grid, a row for each run, and the number of communities along τ_sim.
+
+    The paper's pair is outlined; the mean of every automatic threshold over the clips is marked, at the paper's value
+    of the other threshold.
+    """
+    from matplotlib.figure import Figure
+
+    runs = _by_run(cells)
+    panels = [name for name in PANELS if any(name in cell.figures for cell in cells)]
+    drawing = Figure(figsize=(3.9 * len(panels) + 2.9, 3.6 * len(runs) + 0.6), layout="constrained")
+    ratios = [*([3.9] * len(panels)), 2.9]
+    axes = drawing.subplots(len(runs), len(ratios), squeeze=False, width_ratios=ratios)
+    for row, (words, group) in zip(axes, runs, strict=True):
+        for panel, name in zip(row, panels, strict=False):
+            _heat(panel, group, name, f"{PANELS[name]}{', ' if words else ''}{words}")
+        _communities(row[-1], group)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside lower left", ncols=len(labels), frameon=False, fontsize=9)
+    return drawing
+
+
+def _heat(axes: Axes, cells: Sequence[Cell], name: str, heading: str) -> None:
+    from matplotlib.patches import Rectangle
+
+    fixed = {_pair(cell): cell.figures[name] for cell in cells if not _automatic(cell)}
+    across, up = (sorted({pair[axis] for pair in fixed}) for axis in (0, 1))
+    values = np.array([[fixed[x, y] for x in across] for y in up])
+    image = axes.imshow(values, origin="lower", aspect="auto", cmap="viridis")
+    middle = (values.min() + values.max()) / 2
+    for (row, column), value in np.ndenumerate(values):
+        ink = "black" if value > middle else "white"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6.5, color=ink)
+    if PAPER in fixed:
+        corner = across.index(PAPER[0]) - 0.5, up.index(PAPER[1]) - 0.5
+        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="#d55e00", linewidth=2.2, label="paper", zorder=4))
+    chosen = [cell for cell in cells if _automatic(cell)]
+    for marker, cell in zip(itertools.cycle(MARKERS), chosen):
+        sim, diff = _thresholds(cell)
+        place = np.interp(sim, across, range(len(across))), np.interp(diff, up, range(len(up)))
+        style = {"markerfacecolor": "none", "markeredgecolor": "#cc0066", "markeredgewidth": 1.6, "markersize": 10}
+        axes.plot(*place, marker, linestyle="none", label=_automatic(cell), zorder=5, **style)
+    axes.set_xticks(range(len(across)), [f"{value:g}" for value in across], fontsize=8)
+    axes.set_yticks(range(len(up)), [f"{value:g}" for value in up], fontsize=8)
+    axes.set_xlabel("τ_sim")
+    axes.set_ylabel("τ_diff")
+    axes.set_title(heading, fontsize=10, loc="left")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02).outline.set_visible(False)  # type: ignore[operator]
+
+
+def _communities(axes: Axes, cells: Sequence[Cell]) -> None:
+    counts = {
+        _pair(cell)[0]: cell.figures["communities"]
+        for cell in cells
+        if not _automatic(cell) and "communities" in cell.figures
+    }
+    axes.plot(range(len(counts)), list(counts.values()), "o-", color="#0072b2", markersize=4)
+    axes.set_yscale("log")
+    axes.set_xticks(range(len(counts)), [f"{value:g}" for value in counts], fontsize=8)
+    axes.set_xlabel("τ_sim")
+    axes.set_title("communities in a clip", fontsize=10, loc="left")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _by_run(cells: Sequence[Cell]) -> list[tuple[str, list[Cell]]]:
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(title(cell.words), []).append(cell)
+    return list(groups.items())
+
+
+def _pair(cell: Cell) -> tuple[Any, Any]:
+    return cell.similarity_threshold, cell.difference_threshold
+
+
+def _automatic(cell: Cell) -> str | None:
+    """The name of the method that chose a threshold, None for a pair of the grid."""
+    return next((value for value in _pair(cell) if isinstance(value, str)), None)
+
+
+def _thresholds(cell: Cell) -> tuple[float, float]:
+    """τ_sim and τ_diff in numbers, a chosen one as its mean over the clips."""
+    sim, diff = (cell.figures[CHOSEN] if isinstance(value, str) else value for value in _pair(cell))
+    return sim, diff
+
+
+if __name__ == "__main__":
+    main(run, __doc__)
