@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Also the tools that build the package are taken at the pinned versions.
 INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
-CODE := stgraph tests benchmarks
+CODE := stgraph tests benchmarks experiments notebooks
 
 .PHONY: demo test test-slow lint format bench docs notebooks clean help
 
@@ -34,7 +34,7 @@ demo: $(VENV)/.core ## Render a sample clip with known events and compress it to
 	@$(BIN)/stgraph compress demo/sample.mp4 retention=0.3 --events demo/sample.events.json --output demo/result --overwrite
 
 test: lint ## Everything that must pass: linting, types, tests
-	$(BIN)/pytest --numprocesses 2
+	$(BIN)/pytest --numprocesses 2 --nbmake tests notebooks
 
 test-slow: $(VENV)/.test ## The tests that take minutes
 	$(BIN)/pytest -m slow

@@ -121,7 +121,8 @@ def rows_of(study: Mapping[str, Any], floors: Mapping[str, list[str]]) -> dict[s
     if not rows:
         raise StgraphError("a study needs rows: name=[words], or each=GROUP for all methods of a group")
     variants = study.get("variants", {"": []})
-    return {name + more: [*row, *extra] for name, row in rows.items() for more, extra in variants.items()} | floors
+    every = {name + more: [*row, *extra] for name, row in rows.items() for more, extra in variants.items()}
+    return {**every, **floors}
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -165,13 +166,13 @@ def figure(rows: Sequence[Row], heading: str, shown: Sequence[str], floors: Sequ
         panel.axhline(len(names) - len(floors) - 0.5, color="#999999", linewidth=0.8)
     if known:
         first = [row for row in rows if title(row.words) == runs[0]]
-        _recalls(axes[-1], first, known, f"recall by kind of event{', ' if runs[0] else ''}{runs[0]}")
+        _recalls(axes[-1], first, known, f"recall by kind{', ' if runs[0] else ''}{runs[0]}")
     axes[0].set_yticks(range(len(names)), names, fontsize=8.5)
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     drawing.suptitle(heading, x=0.01, ha="left", fontweight="bold")
     if len(runs) > 1:
         handles, labels = axes[0].get_legend_handles_labels()
-        drawing.legend(handles, labels, loc="outside lower left", ncols=len(runs), frameon=False, fontsize=9)
+        drawing.legend(handles, labels, loc="outside upper right", ncols=len(runs), frameon=False, fontsize=9)
     return drawing
 
 
@@ -203,10 +204,9 @@ def _recalls(axes: Axes, rows: Sequence[Row], known: Sequence[str], heading: str
             ink = "white" if recall > 0.6 else "black"
             axes.text(column, place, f"{recall:.2f}", ha="center", va="center", fontsize=7.5, color=ink)
     axes.set_xlim(-0.5, len(known) - 0.5)
-    axes.set_xticks(
-        range(len(known)), [kind.replace("_", " ") for kind in known], rotation=40, ha="right", fontsize=8.5
-    )
-    axes.set_title(heading, fontsize=10, loc="left")
+    labels = [kind.replace("_", " ") for kind in known]
+    axes.set_xticks(range(len(known)), labels, rotation=40, ha="right", fontsize=8.5)
+    axes.set_title(heading, fontsize=9.5, loc="left")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 

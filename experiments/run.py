@@ -109,19 +109,12 @@ def _one_thread() -> Iterator[None]:
 def _progress(total: int) -> Iterator[Callable[[int | None], None]]:
     """A bar on stderr that is set to a count, or advanced by one; nothing where stderr is no terminal."""
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import Progress, TimeElapsedColumn
 
-    columns = TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
+    columns = (*Progress.get_default_columns(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=total)
+        task = bar.add_task("measuring", total=total)
 
         def show(count: int | None) -> None:
             bar.update(task, completed=count) if count is not None else bar.advance(task)

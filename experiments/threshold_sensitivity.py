@@ -48,7 +48,9 @@ CHOSEN = "chosen"
 PANELS = {"coverage": "coverage", "event recall": "event recall", "candidates": "candidates / budget"}
 """Figures drawn as heat maps, with their titles."""
 
-MARKERS = "^vDsoP*X"
+OWN_COLOURS = ("#cc79a7", "#0072b2")
+MARKERS = ("^vDs", "oP*X")
+"""Of methods that choose τ_sim, and of those that choose τ_diff."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,8 +226,8 @@ def summary(cells: Sequence[Cell]) -> str:
 def figure(cells: Sequence[Cell]) -> Figure:
     """Heat maps over the grid, a row for each run, and the number of communities along τ_sim.
 
-    The paper's pair is outlined; the mean of every automatic threshold over the clips is marked, at the paper's value
-    of the other threshold.
+    The paper's pair is outlined. Thresholds that clips choose for themselves stand in the margins: τ_sim above a map,
+    τ_diff right of it, the mean over the clips and their range.
     """
     from matplotlib.figure import Figure
 
@@ -257,12 +259,9 @@ def _heat(axes: Axes, cells: Sequence[Cell], name: str, heading: str) -> None:
     if PAPER in fixed:
         corner = across.index(PAPER[0]) - 0.5, up.index(PAPER[1]) - 0.5
         axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="#d55e00", linewidth=2.2, label="paper", zorder=4))
-    chosen = [cell for cell in cells if _automatic(cell)]
-    for marker, cell in zip(itertools.cycle(MARKERS), chosen):
-        sim, diff = _thresholds(cell)
-        place = np.interp(sim, across, range(len(across))), np.interp(diff, up, range(len(up)))
-        style = {"markerfacecolor": "none", "markeredgecolor": "#cc0066", "markeredgewidth": 1.6, "markersize": 10}
-        axes.plot(*place, marker, linestyle="none", label=_automatic(cell), zorder=5, **style)
+    width, height = (_own_thresholds(axes, cells, axis, values) for axis, values in ((1, up), (0, across)))
+    axes.set_xlim(-0.5, len(across) - 0.5 + width)
+    axes.set_ylim(-0.5, len(up) - 0.5 + height)
     axes.set_xticks(range(len(across)), [f"{value:g}" for value in across], fontsize=8)
     axes.set_yticks(range(len(up)), [f"{value:g}" for value in up], fontsize=8)
     axes.set_xlabel("τ_sim")
@@ -270,7 +269,32 @@ def _heat(axes: Axes, cells: Sequence[Cell], name: str, heading: str) -> None:
     axes.set_title(heading, fontsize=10, loc="left")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02).outline.set_visible(False)  # type: ignore[operator]
+    axes.figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02).outline.set_visible(False)
+
+
+def _own_thresholds(axes: Axes, cells: Sequence[Cell], axis: int, grid: Sequence[float]) -> float:
+    """Draw the thresholds that clips chose: the mean as a marker, the range as a line, in a margin of the heat map.
+
+    Args:
+        axes: of the heat map.
+        cells: of one run.
+        axis: 0 for τ_sim, above the map; 1 for τ_diff, right of it.
+        grid: ascending values along that axis.
+
+    Returns:
+        The width of the margin in cells.
+    """
+    chosen = [cell for cell in cells if isinstance(_pair(cell)[axis], str)]
+    edge = len({_pair(cell)[1 - axis] for cell in cells if not _automatic(cell)}) - 0.5
+    for number, cell in enumerate(chosen):
+        values = [figures[CHOSEN] for figures in cell.by_clip.values()]
+        along = np.interp([min(values), cell.figures[CHOSEN], max(values)], grid, range(len(grid)))
+        across = np.full(3, edge + 0.5 * (number + 0.8))
+        x, y = (along, across) if axis == 0 else (across, along)
+        colour = OWN_COLOURS[axis]
+        axes.plot(x[[0, 2]], y[[0, 2]], color=colour, linewidth=1.2, alpha=0.6)
+        axes.plot(x[1], y[1], MARKERS[axis][number % 4], color=colour, markersize=6, label=_automatic(cell), ls="none")
+    return 0.5 * (len(chosen) + 0.8) if chosen else 0.0
 
 
 def _communities(axes: Axes, cells: Sequence[Cell]) -> None:
@@ -281,7 +305,7 @@ def _communities(axes: Axes, cells: Sequence[Cell]) -> None:
     }
     axes.plot(range(len(counts)), list(counts.values()), "o-", color="#0072b2", markersize=4)
     axes.set_yscale("log")
-    axes.set_xticks(range(len(counts)), [f"{value:g}" for value in counts], fontsize=8)
+    axes.set_xticks(range(len(counts)), [f"{value:g}" for value in counts], fontsize=8, rotation=60)
     axes.set_xlabel("τ_sim")
     axes.set_title("communities in a clip", fontsize=10, loc="left")
     axes.grid(alpha=0.25)

@@ -41,6 +41,8 @@ def output_folder(path: str | Path, *, overwrite: bool = False, mark: str = MARK
         if path.exists():
             path.rename(temporary / "old")
         folder.rename(path)
+    except StgraphError as error:  # of a writer, about the temporary name
+        raise StgraphError(str(error).replace(str(folder), str(path))) from error
     except OSError as error:
         if (temporary / "old").exists():
             (temporary / "old").rename(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import resource
 import subprocess
 import sys
 
@@ -215,6 +216,23 @@ def test_as_a_program(clip, tmp_path):
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 2
     assert again.stderr.startswith("error: output folder")
+
+
+@pytest.mark.parametrize("limit", [10_000, 100_000, 400_000])
+def test_a_write_that_fails_leaves_nothing(clip, tmp_path, limit):
+    """As on a full disk, but for one file: the tensors, the pictures or the report cannot be written."""
+    command = [sys.executable, "-m", "stgraph", "compress", clip.path, "-o", tmp_path / "run"]
+    result = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.count("\n") == 1
+    assert str(tmp_path / "run") in result.stderr
+    assert "partial" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_cuts_hold_the_most_event_tokens(clip, tmp_path):

@@ -160,12 +160,13 @@ class Selection:
             facts.append(f"{group}, its centrality there is {float(self.centrality[token]):.3f}")
         if verdict is not Verdict.SEPARATOR:
             facts.append(f"it differs from its past by {float(self.difference[token]):.3f}")
+        if verdict not in (Verdict.SEPARATOR, Verdict.DROPPED):  # importance decides among candidates only
             facts.append(f"its importance is {float(self.importance[token]):.4g}, {self._distance(token)}")
         return where + _REASONS[verdict] + ("; " + ", ".join(facts) if facts else "") + "."
 
     def _distance(self, token: int) -> str:
         margin = float(self.margin[token])
-        return f"{abs(margin):.3g} {'above' if margin >= 0 else 'below'} the cut"
+        return f"{abs(margin):.3g} {'above' if margin > 0 else 'below'} the cut" if margin else "at the cut"
 
     # -- files ----------------------------------------------------------------------------------------------------
 
@@ -186,12 +187,13 @@ class Selection:
         """Write ``selection.safetensors`` (all tensors) and ``selection.json`` (the rest, and ``extra``) into
         ``folder``.
         """
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         folder = Path(folder)
         # Copies, because the format refuses tensors that share memory, as zeros of two absent scores may.
         tensors = {name: getattr(self, name).cpu().clone() for name in self._TENSORS}
-        save_file(tensors, folder / "selection.safetensors")
+        # Through Python's own file, so that a full disk is an OSError like any other.
+        (folder / "selection.safetensors").write_bytes(save(tensors))
         record = {
             "digest": self.digest,
             "tokens": len(self.verdict),
