@@ -233,8 +233,8 @@ def figure(cells: Sequence[Cell]) -> Figure:
 
     runs = _by_run(cells)
     panels = [name for name in PANELS if any(name in cell.figures for cell in cells)]
-    drawing = Figure(figsize=(3.9 * len(panels) + 2.9, 3.6 * len(runs) + 0.6), layout="constrained")
-    ratios = [*([3.9] * len(panels)), 2.9]
+    drawing = Figure(figsize=(3.7 * len(panels) + 2.9, 3.6 * len(runs) + 0.6), layout="constrained")
+    ratios = [*([3.7] * len(panels)), 2.9]
     axes = drawing.subplots(len(runs), len(ratios), squeeze=False, width_ratios=ratios)
     for row, (words, group) in zip(axes, runs, strict=True):
         for panel, name in zip(row, panels, strict=False):
@@ -251,7 +251,7 @@ def _heat(axes: Axes, cells: Sequence[Cell], name: str, heading: str) -> None:
     fixed = {_pair(cell): cell.figures[name] for cell in cells if not _automatic(cell)}
     across, up = (sorted({pair[axis] for pair in fixed}) for axis in (0, 1))
     values = np.array([[fixed[x, y] for x in across] for y in up])
-    image = axes.imshow(values, origin="lower", aspect="auto", cmap="viridis")
+    axes.imshow(values, origin="lower", aspect="auto", cmap="viridis")
     middle = (values.min() + values.max()) / 2
     for (row, column), value in np.ndenumerate(values):
         ink = "black" if value > middle else "white"
@@ -262,14 +262,13 @@ def _heat(axes: Axes, cells: Sequence[Cell], name: str, heading: str) -> None:
     width, height = (_own_thresholds(axes, cells, axis, values) for axis, values in ((1, up), (0, across)))
     axes.set_xlim(-0.5, len(across) - 0.5 + width)
     axes.set_ylim(-0.5, len(up) - 0.5 + height)
-    axes.set_xticks(range(len(across)), [f"{value:g}" for value in across], fontsize=8)
+    axes.set_xticks(range(len(across)), [f"{value:g}" for value in across], fontsize=7.5)
     axes.set_yticks(range(len(up)), [f"{value:g}" for value in up], fontsize=8)
     axes.set_xlabel("τ_sim")
     axes.set_ylabel("τ_diff")
     axes.set_title(heading, fontsize=10, loc="left")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02).outline.set_visible(False)
 
 
 def _own_thresholds(axes: Axes, cells: Sequence[Cell], axis: int, grid: Sequence[float]) -> float:

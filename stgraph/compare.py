@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .config import Config, resolve, sweep
 from .errors import StgraphError
-from .metrics import Quality, evaluate
+from .metrics import Column, Quality, columns, evaluate
 from .output import output_folder
 from .selectors.selection import Selection
 from .selectors.simdiff import Analysis, STSimDiff
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from .tokens import VideoTokens
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-_MARKERS = "osD^vPX*"
+_MARKERS = "oDs^vPX*"
+
+_PANELS = ("coverage", "reconstruction error", "event recall")
 
 Cell = str | int | float | None
 
@@ -109,8 +111,6 @@ def combinations(
 
 def table(results: Sequence[Result]) -> tuple[list[str], list[list[Cell]]]:
     """Headings and rows: communities and how they agree with the first, the kept set, its quality, the time."""
-    from .metrics import columns
-
     first = results[0]
     quality = columns([result.quality for result in results])
     heads = [
@@ -165,24 +165,47 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
 
 
 def figure(results: Sequence[Result], title: str) -> Figure:
-    """What each configuration keeps against what it costs: coverage over event recall (or frame spread), labelled."""
+    """A dot chart: a row for each value of the first setting, a colour for the others, a panel for each figure."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    known = all(result.quality.event_recall is not None for result in results)
-    drawing = Figure(figsize=(9, 5.2), layout="constrained")
-    axes = drawing.add_subplot()
-    for number, result in enumerate(results):
-        recall = result.quality.event_recall
-        across = recall if known and recall is not None else result.quality.frame_spread
-        marker, colour = _MARKERS[number // len(_COLOURS) % len(_MARKERS)], _COLOURS[number % len(_COLOURS)]
-        axes.plot(across, result.quality.coverage, marker, color=colour, markersize=9, label=result.name)
-    axes.set_xlabel("event recall (mean over kinds)" if known else "frame spread")
-    axes.set_ylabel("coverage")
-    axes.set_title(title, loc="left")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
+    rows = list(dict.fromkeys(_split(result)[0] for result in results))
+    kinds = list(dict.fromkeys(_split(result)[1] for result in results))
+    panels = [column for column in columns([result.quality for result in results]) if column.title in _PANELS]
+    panels.append(Column("seconds", "lower", [result.seconds for result in results]))
+    drawing = Figure(figsize=(11, 1.6 + 0.34 * len(rows)), layout="constrained")
+    every = drawing.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, panel in zip(every, panels, strict=True):
+        for number, kind in enumerate(kinds):
+            dots = [
+                (value, rows.index(_split(result)[0]))
+                for value, result in zip(panel.values, results, strict=True)
+                if _split(result)[1] == kind and value is not None
+            ]
+            colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number // len(_COLOURS) % len(_MARKERS)]
+            label = kind if axes is every[0] else None
+            axes.plot(*zip(*dots, strict=True), marker, color=colour, markersize=8, alpha=0.85, label=label)
+        arrow = {"higher": " →", "lower": " ←", None: ""}[panel.better]
+        axes.set_title(panel.title + arrow, fontsize=10, loc="left")
+        axes.set_yticks(range(len(rows)), rows)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    every[0].set_ylim(len(rows) - 0.5, -0.5)
+    every[-1].set_xscale("log")
+    every[-1].xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    every[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    every[-1].xaxis.set_minor_formatter(NullFormatter())
+    drawing.suptitle(title, x=0.01, ha="left", fontsize=11)
+    if len(kinds) > 1:
+        drawing.legend(loc="outside lower center", ncols=min(len(kinds), 5), frameon=False, fontsize=9)
     return drawing
+
+
+def _split(result: Result) -> tuple[str, str]:
+    """The value of the first setting that varies, and those of the others."""
+    first, *others = result.words.values() or ["default"]
+    return first, ", ".join(others)
 
 
 def save(results: Sequence[Result], folder: str | Path, title: str, *, overwrite: bool = False) -> None:
