@@ -50,7 +50,7 @@ def clip() -> Clip:
     return load(settings.sources[0], settings.runs[0][1])
 
 
-# -- end to end ---------------------------------------------------------------------------------------------------------
+# -- end to end -------------------------------------------------------------------------------------------------------
 
 
 def test_ablation_end_to_end_and_jobs_do_not_matter(tmp_path):
@@ -109,7 +109,7 @@ def test_threshold_sensitivity_end_to_end(tmp_path):
     threshold_sensitivity.run([*words, "overwrite=true", "retention=0.2", "rendered=noise"])
 
 
-# -- the sweep ----------------------------------------------------------------------------------------------------------
+# -- the sweep --------------------------------------------------------------------------------------------------------
 
 
 def _difference(name: str, **parameters: object) -> object:
@@ -154,7 +154,7 @@ def test_sweep_finds_components_once(clip, monkeypatch):
     assert len(calls) == 1
 
 
-# -- settings -----------------------------------------------------------------------------------------------------------
+# -- settings ---------------------------------------------------------------------------------------------------------
 
 
 def test_words_mean_what_they_mean_to_stgraph():
@@ -230,7 +230,7 @@ def test_thresholds_that_cannot_be_swept(word, message):
 
 def test_bad_rows_are_told_before_any_work():
     with pytest.raises(StgraphError, match="no difference called 'nosie'; did you mean 'noise'"):
-        ablation.measure(read("ablation", ["study=paper", "+study.paper.rows.x=[difference=nosie]"]))
+        ablation.measure(read("ablation", ["study=paper", "+study.paper.rows.x=['difference=nosie']"]))
 
 
 @pytest.mark.parametrize("folder", ["output=README.md", "output=docs"])
@@ -245,7 +245,7 @@ def test_bad_output_folder_is_told_in_the_words_of_the_experiment(folder, monkey
     assert "--o" not in error.replace("--output must", "")
 
 
-# -- scores and processes -----------------------------------------------------------------------------------------------
+# -- scores and processes ---------------------------------------------------------------------------------------------
 
 
 def test_another_score_stands_behind_the_same_command(tmp_path):
