@@ -217,7 +217,7 @@ def _console() -> Any:
     from rich.console import Console
 
     # Redirected output is not cut at 80 columns: a table in a file is for searching.
-    return Console(width=None if sys.stdout.isatty() else 180)
+    return Console(width=None if sys.stdout.isatty() else 200)
 
 
 def _word(value: Any) -> str:
