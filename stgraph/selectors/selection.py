@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import StgraphError
+from ..kernels import TIE_TOLERANCE, snap
 
 
 class Verdict(enum.IntEnum):
@@ -60,6 +61,11 @@ class Selection:
         method: name and parameters of the selector.
         seconds: time of each stage.
         notes: sentences that a user should know.
+        merge_target: (N,) int64 the kept token that a dropped one was merged into, −1 for all others; None where the
+            method does not merge.
+        merge_weight: (N,) float32 factor of each token in the sum that its kept token becomes: a merged token's own,
+            a kept token's own (1 where it stays as it was), 0 where a token is lost. None where the method does not
+            merge.
     """
 
     indices: Tensor
@@ -76,6 +82,8 @@ class Selection:
     method: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    merge_target: Tensor | None = None
+    merge_weight: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -97,23 +105,54 @@ class Selection:
         mask[self.indices] = True
         return mask
 
+    @property
+    def merges(self) -> bool:
+        """Whether kept tokens take others in, so that :meth:`apply` changes features."""
+        return self.merge_target is not None
+
     @cached_property
     def digest(self) -> str:
-        """16 hexadecimal digits that are equal exactly when the same tokens were kept for the same reasons."""
+        """16 hexadecimal digits that are equal exactly when the same tokens were kept for the same reasons, and the
+        same merged into them.
+        """
         state = hashlib.sha256()
-        for value in (self.coords, self.batch, self.verdict.long()):
+        values = [self.coords, self.batch, self.verdict.long()]
+        if self.merge_target is not None and self.merge_weight is not None:
+            values += [self.merge_target, snap(self.merge_weight).mul(1 / TIE_TOLERANCE).long()]
+        for value in values:
             state.update(np.ascontiguousarray(value.cpu().numpy().astype("<i8")).tobytes())
         return state.hexdigest()[:16]
 
-    def apply(self, x: Tensor) -> Tensor:
+    def apply(self, x: Tensor, *, merge: bool = True) -> Tensor:
         """The kept rows of any per-token tensor (N, ...): features, positions, timestamps.
+
+        Where the method merges, a kept row of a floating-point tensor becomes the weighted sum of its own and of the
+        rows merged into it, summed in float32 (float64 for float64) and returned in the dtype of ``x``. Integers are
+        never merged.
+
+        Args:
+            x: (N, ...).
+            merge: False for what must follow the kept token alone, such as floating-point positions, timestamps and
+                scores.
 
         Raises:
             StgraphError: ``x`` does not have N rows.
         """
         if x.shape[0] != len(self.verdict):
             raise StgraphError(f"apply needs one row for each of {len(self.verdict)} tokens, got {tuple(x.shape)}")
-        return x[self.indices.to(x.device)]
+        kept = x[self.indices.to(x.device)]
+        if not (merge and x.is_floating_point()) or self.merge_target is None or self.merge_weight is None:
+            return kept
+        target, weight = self.merge_target.to(x.device), self.merge_weight.to(x.device)
+        merged = (target >= 0).nonzero()[:, 0]
+        place = torch.searchsorted(self.indices.to(x.device), target[merged])
+
+        def weighted(rows: Tensor, factor: Tensor) -> Tensor:
+            wide = torch.promote_types(x.dtype, torch.float32)
+            return rows.to(wide) * factor.to(wide).view(-1, *[1] * (x.ndim - 1))
+
+        own = weighted(kept, weight[self.indices.to(x.device)])
+        return own.index_add(0, place, weighted(x[merged], weight[merged])).to(x.dtype)
 
     def invert(self, y: Tensor, fill: float = 0) -> Tensor:
         """Rows of the kept tokens (K, ...) put back to their places among all N; the others get ``fill``.
@@ -137,6 +176,12 @@ class Selection:
             community = torch.where(community >= 0, community - community[community >= 0].min(), community)
         per_token = {name: getattr(self, name)[rows] for name in self._TENSORS if name != "indices"}
         per_token |= {"community": community, "batch": per_token["batch"] - index}
+        if self.merge_target is not None and self.merge_weight is not None:
+            target = self.merge_target[rows]
+            per_token |= {
+                "merge_target": torch.where(target >= 0, target - start, target),
+                "merge_weight": self.merge_weight[rows],
+            }
         return replace(self, indices=inside, **per_token, budget=(self.budget[index],))
 
     def why(self, token: int) -> str:
@@ -154,15 +199,33 @@ class Selection:
         where = f"Token {token} ({many}frame {t}, row {y}, column {x}) was {'kept' if verdict in KEPT else 'dropped'}: "
         community = int(self.community[token])
         facts = []
+        if self.merge_target is not None and int(self.merge_target[token]) >= 0:
+            share = f"with weight {float(self.merge_weight[token]):.3g}" if self.merge_weight is not None else ""
+            facts.append(f"it was merged into token {int(self.merge_target[token])} {share}".rstrip())
+        elif self.merge_target is not None and verdict in KEPT:
+            taken = int((self.merge_target == token).sum())
+            facts.append(f"it takes in {taken} other token{'s' if taken != 1 else ''}")
         if community >= 0:
-            size = int((self.community == community).sum())
-            group = "it is a community of its own" if size == 1 else f"its community {community} has {size} tokens"
-            facts.append(f"{group}, its centrality there is {float(self.centrality[token]):.3f}")
-        if verdict is not Verdict.SEPARATOR:
+            facts.append(self._standing(token, community))
+        if verdict is not Verdict.SEPARATOR and bool(self.difference.any()):
             facts.append(f"it differs from its past by {float(self.difference[token]):.3f}")
-        if verdict not in (Verdict.SEPARATOR, Verdict.DROPPED):  # importance decides among candidates only
+        ranks_all = not bool(self.candidate.any())  # else importance decides among candidates only
+        if verdict is not Verdict.SEPARATOR and (ranks_all or verdict is not Verdict.DROPPED):
             facts.append(f"its importance is {float(self.importance[token]):.4g}, {self._distance(token)}")
-        return where + _REASONS[verdict] + ("; " + ", ".join(facts) if facts else "") + "."
+        reasons = _REASONS | _RANKING_REASONS if ranks_all else _REASONS
+        return where + reasons[verdict] + ("; " + ", ".join(facts) if facts else "") + "."
+
+    def _standing(self, token: int, community: int) -> str:
+        members = (self.community == community).nonzero()[:, 0]
+        if len(members) == 1:
+            return "it is a community of its own"
+        centrality, own = snap(self.centrality[members]), snap(self.centrality[token])
+        place = 1 + int(((centrality > own) | ((centrality == own) & (members < token))).sum())
+        stay = int((self.candidate[members] & 1).sum())
+        return (
+            f"its community {community} has {len(members)} tokens, of which the {stay} most central represent it, and it "
+            f"is number {place} with a centrality of {float(self.centrality[token]):.3f}"
+        )
 
     def _distance(self, token: int) -> str:
         margin = float(self.margin[token])
@@ -182,6 +245,7 @@ class Selection:
         "coords",
         "batch",
     )
+    _MERGE = ("merge_target", "merge_weight")
 
     def save(self, folder: str | Path, extra: dict[str, Any] | None = None) -> None:
         """Write ``selection.safetensors`` (all tensors) and ``selection.json`` (the rest, and ``extra``) into
@@ -191,7 +255,8 @@ class Selection:
 
         folder = Path(folder)
         # Copies, because the format refuses tensors that share memory, as zeros of two absent scores may.
-        tensors = {name: getattr(self, name).cpu().clone() for name in self._TENSORS}
+        names = self._TENSORS + (self._MERGE if self.merges else ())
+        tensors = {name: getattr(self, name).cpu().clone() for name in names}
         # Through Python's own file, so that a full disk is an OSError like any other.
         (folder / "selection.safetensors").write_bytes(save(tensors))
         record = {
@@ -222,7 +287,8 @@ class Selection:
         try:
             tensors = load_file(folder / "selection.safetensors")
             record = json.loads((folder / "selection.json").read_text("utf-8"))
-            fields = {name: tensors[name] for name in cls._TENSORS}
+            names = cls._TENSORS + (cls._MERGE if "merge_target" in tensors else ())
+            fields = {name: tensors[name] for name in names}
             selection = cls(
                 **fields,
                 budget=tuple(record["budget"]),
@@ -247,4 +313,9 @@ _REASONS = {
     Verdict.FILLED: "no candidate, but its importance won it a free place in the budget",
     Verdict.TRIMMED: "it was a candidate, but more important candidates filled the budget",
     Verdict.SEPARATOR: "it is the separator of a part of the video that keeps many tokens",
+}
+
+_RANKING_REASONS = {
+    Verdict.DROPPED: "others came before it in the ranking of the method, which has no candidates",
+    Verdict.FILLED: "it is among the first in the ranking of the method, which has no candidates",
 }

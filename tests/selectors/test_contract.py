@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -99,6 +100,18 @@ def test_every_token_can_be_explained(name):
         assert ("was kept" in sentence) == kept
         assert sentence.endswith(".")
         assert "nan" not in sentence
+
+
+def test_the_reason_names_the_place_in_the_community():
+    tokens = VideoTokens.from_grid(features(4, 5, 5, 16, seed=6, noise=0.2))
+    selection = SELECTORS.build({"name": "simdiff", "retention": 0.4})(tokens)
+    for token in range(len(tokens)):
+        found = re.search(r"of which the (\d+) most central represent it, and it is number (\d+)", selection.why(token))
+        if found is None:
+            assert int((selection.community == selection.community[token]).sum()) == 1
+        else:
+            stay, place = map(int, found.groups())
+            assert (place <= stay) == bool(selection.candidate[token] & 1)
 
 
 def test_separators_of_the_fullest_rows_stay():
