@@ -24,7 +24,7 @@ from .clips import Source, load
 from .run import main, over
 from .score import RECALL, Figures, mean
 from .settings import Settings, load_score, read
-from .write import folder_text, kinds, title, write
+from .write import cell, folder_text, kinds, title, write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -132,14 +132,10 @@ def summary(rows: Sequence[Row]) -> str:
     shown = shown or list(dict.fromkeys(name for row in rows for name in row.figures))
     table: dict[str, list[Cell]] = {}
     for row in rows:
-        table.setdefault(row.name, []).extend(_cell(row.figures.get(name), name) for name in shown)
+        table.setdefault(row.name, []).extend(cell(row.figures, name) for name in shown)
     runs = list(dict.fromkeys(title(row.words) for row in rows))
     heads = [f"{name}<br>{run}" if run else name for run in runs for name in shown]
     return markdown(["configuration", *heads], [[name, *cells] for name, cells in table.items()])
-
-
-def _cell(value: float | None, name: str) -> Cell:
-    return round(value) if name == "communities" and value is not None else value
 
 
 def figure(rows: Sequence[Row], heading: str, shown: Sequence[str], floors: Sequence[str]) -> Figure:

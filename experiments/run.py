@@ -47,9 +47,9 @@ def over(work: Callable[[T], Iterable[R]], items: Sequence[T], *, jobs: int, tot
                 while pending and not any(future.exception() for future in finished):
                     show(done.value)
                     finished, pending = wait(futures, POLL_SECONDS, FIRST_EXCEPTION)
-                for future in finished:
-                    future.result()
-                return [future.result() for future in futures]
+                show(done.value)
+                # When one has failed, the others may still be at work: the finished ones first.
+                return [future.result() for future in sorted(futures, key=lambda future: future not in finished)]
             except BrokenProcessPool as error:
                 raise StgraphError(
                     "a worker process was killed, most likely for lack of memory; try jobs=1 or fewer tokens"

@@ -70,6 +70,9 @@ def read(experiment: str, words: Sequence[str]) -> Settings:
     Raises:
         StgraphError: a word that means nothing, or a value out of range.
     """
+    for word in words:
+        if "=" not in word:
+            raise StgraphError(f"override {word!r} must have the form name=value, such as retention=0.3")
     ours = {*GROUPS, *resolve().data}
     theirs = [word for word in words if _head(word) not in ours]
     words = [word for word in words if _head(word) in ours]
@@ -152,7 +155,8 @@ def register_groups() -> None:
 
 
 def _head(word: str) -> str:
-    return word.partition("=")[0].strip().split(".")[0]
+    """What a word is about: ``study`` in ``+study.paper.rows.mine=['difference=noise']``."""
+    return word.partition("=")[0].strip().lstrip("+~").split(".")[0]
 
 
 def _listed(value: Any) -> list[Any]:

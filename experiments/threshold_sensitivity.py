@@ -33,7 +33,7 @@ from .clips import Clip, Source, load
 from .run import main, over
 from .score import Figures, mean
 from .settings import Settings, load_score, read
-from .write import folder_text, title, write
+from .write import cell, folder_text, title, write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,8 +45,8 @@ PAPER = (0.8, 0.2)
 CHOSEN = "chosen"
 """The figure that holds the threshold which a video chose for itself."""
 
-PANELS = {"coverage": "coverage", "event recall": "event recall", "candidates": "candidates / budget"}
-"""Figures drawn as heat maps, with their titles."""
+TITLES = {"candidates": "candidates / budget"}
+"""Of figures that need more words than their name."""
 
 OWN_COLOURS = ("#cc79a7", "#0072b2")
 MARKERS = ("^vDs", "oP*X")
@@ -65,7 +65,7 @@ class Analysed(STSimDiff):
 
 
 @dataclass(frozen=True)
-class Cell:
+class Point:
     """What one pair of thresholds gave, or one method that chooses a threshold.
 
     Attributes:
@@ -86,18 +86,19 @@ class Cell:
 def run(words: Sequence[str]) -> str:
     """Run the experiment with the words of the command line, write the results and return their text."""
     settings = read("threshold_sensitivity", words)
-    cells = measure(settings)
-    text = summary(cells)
+    points = measure(settings)
+    shown = settings.own["shown"]
+    text = summary(points, shown)
     results = [
-        {**cell.words, "tau_sim": cell.similarity_threshold, "tau_diff": cell.difference_threshold}
-        | {"figures": cell.figures, "by_clip": cell.by_clip}
-        for cell in cells
+        {**point.words, "tau_sim": point.similarity_threshold, "tau_diff": point.difference_threshold}
+        | {"figures": point.figures, "by_clip": point.by_clip}
+        for point in points
     ]
-    write(settings, results, text, {"threshold_sensitivity": figure(cells)})
+    write(settings, results, text, {"threshold_sensitivity": figure(points, shown)})
     return folder_text(settings.output, text)
 
 
-def measure(settings: Settings) -> list[Cell]:
+def measure(settings: Settings) -> list[Point]:
     """All pairs of thresholds and all automatic ones of every run, on every clip."""
     grid, automatic = settings.own, settings.own["automatic"]
     for words, config in settings.runs:
@@ -112,8 +113,8 @@ def measure(settings: Settings) -> list[Cell]:
     measured = over(work, settings.sources, jobs=settings.jobs, total=len(asked) * len(settings.sources))
     names = [source.name for source in settings.sources]
     return [
-        Cell(*cell, mean(figures), dict(zip(names, figures, strict=True)))
-        for cell, figures in zip(asked, zip(*measured, strict=True), strict=True)
+        Point(*point, mean(figures), dict(zip(names, figures, strict=True)))
+        for point, figures in zip(asked, zip(*measured, strict=True), strict=True)
     ]
 
 
@@ -161,7 +162,8 @@ def sweep(
     follow one another.
     """
     fields = {name: getattr(selector, name) for name in STSimDiff.__dataclass_fields__}
-    whole = replace(selector, similarity_threshold=-1.0).analyse(clip.tokens)  # no edge is pruned
+    everything = replace(selector, similarity_threshold=-1.0, community=ConnectedComponents())  # no edge is pruned
+    whole = everything.analyse(clip.tokens)
     forest = merge_tree(whole.similar) if isinstance(selector.community, ConnectedComponents) else None
     found, at = whole, None
     for similarity, difference in pairs:
@@ -203,27 +205,26 @@ def _at(detector: DifferenceDetector, threshold: float) -> DifferenceDetector:
     return replace(detector, threshold=threshold)  # type: ignore[call-arg]
 
 
-def summary(cells: Sequence[Cell]) -> str:
+def summary(points: Sequence[Point], shown: Sequence[str]) -> str:
     """The paper's pair, the best pairs and the automatic thresholds in Markdown, for each run."""
-    shown = [name for name in (*PANELS, "communities") if any(name in cell.figures for cell in cells)]
+    names = [name for name in (*shown, "communities") if any(name in point.figures for point in points)]
     parts = []
-    for words, group in _by_run(cells):
-        fixed = [cell for cell in group if not _automatic(cell)]
-        listed = [("the paper's", cell) for cell in fixed if _pair(cell) == PAPER]
-        for name in shown[:2]:
-            best = max((cell for cell in fixed if name in cell.figures), key=lambda cell: cell.figures[name])
-            listed.append((f"best {name}", best))
-        listed += [(str(_automatic(cell)), cell) for cell in group if _automatic(cell)]
+    for words, group in _by_run(points):
+        fixed = [point for point in group if not _automatic(point)]
+        listed = [("the paper's", point) for point in fixed if _pair(point) == PAPER]
+        for name in names:
+            if name not in ("candidates", "communities"):
+                listed.append((f"best {name}", max(fixed, key=lambda point: point.figures[name])))
+        listed += [(str(_automatic(point)), point) for point in group if _automatic(point)]
         rows = [
-            [name, *_thresholds(cell), *(cell.figures.get(figure_name) for figure_name in shown)]
-            for name, cell in listed
+            [heading, *_thresholds(point), *(cell(point.figures, name) for name in names)] for heading, point in listed
         ]
-        table = markdown(["thresholds", "τ_sim", "τ_diff", *(PANELS.get(name, name) for name in shown)], rows)
+        table = markdown(["thresholds", "τ_sim", "τ_diff", *(TITLES.get(name, name) for name in names)], rows)
         parts.append((f"## {words}\n\n" if words else "") + table)
     return "\n".join(parts)
 
 
-def figure(cells: Sequence[Cell]) -> Figure:
+def figure(points: Sequence[Point], shown: Sequence[str]) -> Figure:
     """Heat maps over the grid, a row for each run, and the number of communities along τ_sim.
 
     The paper's pair is outlined. Thresholds that clips choose for themselves stand in the margins: τ_sim above a map,
@@ -231,24 +232,24 @@ def figure(cells: Sequence[Cell]) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    runs = _by_run(cells)
-    panels = [name for name in PANELS if any(name in cell.figures for cell in cells)]
+    runs = _by_run(points)
+    panels = [name for name in shown if any(name in point.figures for point in points)]
     drawing = Figure(figsize=(3.7 * len(panels) + 2.9, 3.6 * len(runs) + 0.6), layout="constrained")
     ratios = [*([3.7] * len(panels)), 2.9]
     axes = drawing.subplots(len(runs), len(ratios), squeeze=False, width_ratios=ratios)
     for row, (words, group) in zip(axes, runs, strict=True):
         for panel, name in zip(row, panels, strict=False):
-            _heat(panel, group, name, f"{PANELS[name]}{', ' if words else ''}{words}")
+            _heat(panel, group, name, f"{TITLES.get(name, name)}{', ' if words else ''}{words}")
         _communities(row[-1], group)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside lower left", ncols=len(labels), frameon=False, fontsize=9)
     return drawing
 
 
-def _heat(axes: Axes, cells: Sequence[Cell], name: str, heading: str) -> None:
+def _heat(axes: Axes, points: Sequence[Point], name: str, heading: str) -> None:
     from matplotlib.patches import Rectangle
 
-    fixed = {_pair(cell): cell.figures[name] for cell in cells if not _automatic(cell)}
+    fixed = {_pair(point): point.figures[name] for point in points if not _automatic(point)}
     across, up = (sorted({pair[axis] for pair in fixed}) for axis in (0, 1))
     values = np.array([[fixed[x, y] for x in across] for y in up])
     axes.imshow(values, origin="lower", aspect="auto", cmap="viridis")
@@ -259,7 +260,7 @@ def _heat(axes: Axes, cells: Sequence[Cell], name: str, heading: str) -> None:
     if PAPER in fixed:
         corner = across.index(PAPER[0]) - 0.5, up.index(PAPER[1]) - 0.5
         axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="#d55e00", linewidth=2.2, label="paper", zorder=4))
-    width, height = (_own_thresholds(axes, cells, axis, values) for axis, values in ((1, up), (0, across)))
+    width, height = (_own_thresholds(axes, points, axis, values) for axis, values in ((1, up), (0, across)))
     axes.set_xlim(-0.5, len(across) - 0.5 + width)
     axes.set_ylim(-0.5, len(up) - 0.5 + height)
     axes.set_xticks(range(len(across)), [f"{value:g}" for value in across], fontsize=7.5)
@@ -271,36 +272,36 @@ def _heat(axes: Axes, cells: Sequence[Cell], name: str, heading: str) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _own_thresholds(axes: Axes, cells: Sequence[Cell], axis: int, grid: Sequence[float]) -> float:
+def _own_thresholds(axes: Axes, points: Sequence[Point], axis: int, grid: Sequence[float]) -> float:
     """Draw the thresholds that clips chose: the mean as a marker, the range as a line, in a margin of the heat map.
 
     Args:
         axes: of the heat map.
-        cells: of one run.
+        points: of one run.
         axis: 0 for τ_sim, above the map; 1 for τ_diff, right of it.
         grid: ascending values along that axis.
 
     Returns:
         The width of the margin in cells.
     """
-    chosen = [cell for cell in cells if isinstance(_pair(cell)[axis], str)]
-    edge = len({_pair(cell)[1 - axis] for cell in cells if not _automatic(cell)}) - 0.5
-    for number, cell in enumerate(chosen):
-        values = [figures[CHOSEN] for figures in cell.by_clip.values()]
-        along = np.interp([min(values), cell.figures[CHOSEN], max(values)], grid, range(len(grid)))
+    chosen = [point for point in points if isinstance(_pair(point)[axis], str)]
+    edge = len({_pair(point)[1 - axis] for point in points if not _automatic(point)}) - 0.5
+    for number, point in enumerate(chosen):
+        values = [figures[CHOSEN] for figures in point.by_clip.values()]
+        along = np.interp([min(values), point.figures[CHOSEN], max(values)], grid, range(len(grid)))
         across = np.full(3, edge + 0.5 * (number + 0.8))
         x, y = (along, across) if axis == 0 else (across, along)
         colour = OWN_COLOURS[axis]
         axes.plot(x[[0, 2]], y[[0, 2]], color=colour, linewidth=1.2, alpha=0.6)
-        axes.plot(x[1], y[1], MARKERS[axis][number % 4], color=colour, markersize=6, label=_automatic(cell), ls="none")
+        axes.plot(x[1], y[1], MARKERS[axis][number % 4], color=colour, markersize=6, label=_automatic(point), ls="none")
     return 0.5 * (len(chosen) + 0.8) if chosen else 0.0
 
 
-def _communities(axes: Axes, cells: Sequence[Cell]) -> None:
+def _communities(axes: Axes, points: Sequence[Point]) -> None:
     counts = {
-        _pair(cell)[0]: cell.figures["communities"]
-        for cell in cells
-        if not _automatic(cell) and "communities" in cell.figures
+        _pair(point)[0]: point.figures["communities"]
+        for point in points
+        if not _automatic(point) and "communities" in point.figures
     }
     axes.plot(range(len(counts)), list(counts.values()), "o-", color="#0072b2", markersize=4)
     axes.set_yscale("log")
@@ -311,26 +312,26 @@ def _communities(axes: Axes, cells: Sequence[Cell]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _by_run(cells: Sequence[Cell]) -> list[tuple[str, list[Cell]]]:
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(title(cell.words), []).append(cell)
+def _by_run(points: Sequence[Point]) -> list[tuple[str, list[Point]]]:
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        groups.setdefault(title(point.words), []).append(point)
     return list(groups.items())
 
 
-def _pair(cell: Cell) -> tuple[Any, Any]:
-    return cell.similarity_threshold, cell.difference_threshold
+def _pair(point: Point) -> tuple[Any, Any]:
+    return point.similarity_threshold, point.difference_threshold
 
 
-def _automatic(cell: Cell) -> str | None:
+def _automatic(point: Point) -> str | None:
     """The name of the method that chose a threshold, None for a pair of the grid."""
-    return next((value for value in _pair(cell) if isinstance(value, str)), None)
+    return next((value for value in _pair(point) if isinstance(value, str)), None)
 
 
-def _thresholds(cell: Cell) -> tuple[float, float]:
+def _thresholds(point: Point) -> tuple[float, float]:
     """τ_sim and τ_diff in numbers, a chosen one as its mean over the clips."""
-    sim, diff = (cell.figures[CHOSEN] if isinstance(value, str) else value for value in _pair(cell))
-    return sim, diff
+    sim, diff = (point.figures[CHOSEN] if isinstance(value, str) else value for value in _pair(point))
+    return float(sim), float(diff)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stgraph.compare import Cell
 from stgraph.output import output_folder
 from stgraph.pipeline import versions
 
@@ -48,6 +49,12 @@ def write(
 def kinds(figures: Figures) -> list[str]:
     """The kinds of events whose recall is known."""
     return [name.removeprefix(RECALL) for name in figures if name.startswith(RECALL)]
+
+
+def cell(figures: Figures, name: str) -> Cell:
+    """A figure as it stands in a printed table; communities are counted in whole numbers."""
+    value = figures.get(name)
+    return round(value) if name == "communities" and value is not None else value
 
 
 def title(words: Mapping[str, str]) -> str:

@@ -104,8 +104,9 @@ def combinations(
     keys = [text.split("=")[0] for text in varying]
     chosen = []
     for words in every:
+        config = resolve(words, base)  # before the words are split, because it says which one has no value
         values = dict(word.split("=", 1) for word in words)
-        chosen.append(({key: values[key] for key in keys}, resolve(words, base)))
+        chosen.append(({key: values[key] for key in keys}, config))
     return chosen
 
 

@@ -102,6 +102,19 @@ def test_what_is_selected_from_must_not_vary(words):
         combinations([words])
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["retention"], "must have the form name=value"),
+        (["community=components,ledien"], "did you mean 'leiden'"),
+        (["retention=0.1,2"], "retention must be a number > 0 and ≤ 1"),
+    ],
+)
+def test_bad_words(words, sentence):
+    with pytest.raises(StgraphError, match=sentence):
+        combinations(words)
+
+
 def test_jaccard_is_of_the_same_tokens(tokens):
     selection = STSimDiff()(tokens)
     assert jaccard(selection, selection) == 1
