@@ -223,8 +223,8 @@ class Selection:
         place = 1 + int(((centrality > own) | ((centrality == own) & (members < token))).sum())
         stay = int((self.candidate[members] & 1).sum())
         return (
-            f"its community {community} has {len(members)} tokens, of which the {stay} most central represent it, and it "
-            f"is number {place} with a centrality of {float(self.centrality[token]):.3f}"
+            f"its community {community} has {len(members)} tokens, of which the {stay} most central represent it, and "
+            f"it is number {place} with a centrality of {float(self.centrality[token]):.3f}"
         )
 
     def _distance(self, token: int) -> str:
