@@ -13,19 +13,8 @@ import pytest
 
 import stgraph
 
-HEAVY = {
-    "torch",
-    "torch_geometric",
-    "transformers",
-    "matplotlib",
-    "networkx",
-    "igraph",
-    "leidenalg",
-    "scipy",
-    "av",
-    "hydra",
-    "rich",
-}
+UNNEEDED = {"torch_geometric", "transformers", "matplotlib", "networkx", "igraph", "leidenalg", "av"}
+HEAVY = UNNEEDED | {"torch", "scipy", "hydra", "rich"}
 
 
 def modules_after(code: str) -> set[str]:
@@ -55,15 +44,7 @@ def test_selecting_needs_no_optional_library():
 import torch
 from stgraph import STSimDiff, VideoTokens
 STSimDiff()(VideoTokens.from_grid(torch.randn(3, 4, 4, 8)))"""
-    assert not modules_after(code) & {
-        "torch_geometric",
-        "transformers",
-        "matplotlib",
-        "networkx",
-        "igraph",
-        "leidenalg",
-        "av",
-    }
+    assert not modules_after(code) & UNNEEDED
 
 
 def test_help_costs_little_more_than_the_cli_library():
