@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,11 @@ from ..errors import StgraphError, check_choice, check_number
 from ..signals import Signals
 from ..tokens import VideoTokens
 from .selection import Selection, Verdict
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..models.attachment import Attachment
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +37,9 @@ class Ranking:
         difference: (N,) float32, or None.
         seconds: time of each stage.
         notes: sentences for the user.
+        merge_target: (N,) int64, the kept token that a dropped one is merged into, −1 for all others; None where the
+            method does not merge.
+        merge_weight: (N,) float32, the factor of each token in that sum, see :class:`Selection`.
     """
 
     importance: Tensor
@@ -42,6 +50,8 @@ class Ranking:
     difference: Tensor | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    merge_target: Tensor | None = None
+    merge_weight: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +105,10 @@ class Selector(ABC):
         visual = torch.ones_like(tokens.separator) if self.separators == "vertex" else ~tokens.separator
         role = ranking.candidate if ranking.candidate is not None else torch.zeros(n, dtype=torch.uint8, device=device)
         keep, margin, budgets = self._fill(ranking, role, visual, tokens)
+        if ranking.merge_target is not None:
+            merged = ranking.merge_target >= 0
+            if bool((merged & keep).any()) or not bool(keep[ranking.merge_target[merged]].all()):
+                raise StgraphError(f"selector {type(self).__name__} must merge dropped tokens into kept ones only")
         verdict = torch.where(
             keep,
             torch.where(role > 0, role, int(Verdict.FILLED)),
@@ -120,7 +134,28 @@ class Selector(ABC):
             method=SELECTORS.config(self),
             seconds={**ranking.seconds, "selection": time.perf_counter() - start},
             notes=ranking.notes,
+            merge_target=ranking.merge_target,
+            merge_weight=None if ranking.merge_weight is None else torch.where(newline, 1.0, ranking.merge_weight),
         )
+
+    def attach(
+        self, model: nn.Module, *, trim: Literal["before", "inside"] = "before", layer: int | None = None
+    ) -> Attachment:
+        """Prune the video tokens of every call of a video LLM inside a ``with`` block.
+
+        Args:
+            model: a transformers model of a supported family, see ``stgraph.models.MODELS``.
+            trim: ``"before"``: all tokens that go are dropped before the LLM. ``"inside"``: candidates enter the LLM
+                and are trimmed to the budget at one of its layers, by the attention of the last prompt token.
+            layer: the first decoder layer without the trimmed tokens, counted from 0. None takes FastV's 2, or the
+                first one possible in the family where that is later.
+
+        Raises:
+            StgraphError: the model's family has no adapter, or the model is set up in a way that pruning does not fit.
+        """
+        from ..models import Attachment
+
+        return Attachment(self, model, trim=trim, layer=layer)
 
     def _fill(
         self, ranking: Ranking, role: Tensor, visual: Tensor, tokens: VideoTokens

@@ -17,6 +17,7 @@ from stgraph.selectors.base import Ranking, Selector
 from stgraph.selectors.selection import KEPT
 
 from ..strategies import features, retentions, videos
+from .signals import random_signals
 
 names = pytest.mark.parametrize("name", list(SELECTORS))
 
@@ -25,7 +26,8 @@ names = pytest.mark.parametrize("name", list(SELECTORS))
 @given(tokens=videos(), retention=retentions, separators=st.sampled_from(["proportional", "keep", "drop", "vertex"]))
 @settings(max_examples=40)
 def test_budget_is_exact(name, tokens, retention, separators):
-    selection = SELECTORS.build({"name": name, "retention": retention, "separators": separators})(tokens)
+    selection = SELECTORS.build({"name": name, "retention": retention, "separators": separators})
+    selection = selection(tokens, random_signals(tokens))
     n, s = len(tokens), tokens.num_separators
     expected = {
         "proportional": ceil_share(retention, n - s) + ceil_share(retention, s),
@@ -47,9 +49,12 @@ def test_budget_is_exact(name, tokens, retention, separators):
 def test_batch_equals_one_by_one(name, parts, retention):
     parts = [p for p in parts if p.features.shape[1] == parts[0].features.shape[1]]
     selector = SELECTORS.build({"name": name, "retention": retention})
-    batch = selector(VideoTokens.cat(parts))
+    joined = VideoTokens.cat(parts)
+    batch = selector(joined, random_signals(joined))
     for number, part in enumerate(parts):
-        assert batch.video(number).digest == selector(part).digest
+        alone = selector(part, random_signals(part))
+        assert batch.video(number).digest == alone.digest
+        assert torch.equal(batch.video(number).apply(part.features), alone.apply(part.features))
 
 
 @names
@@ -69,18 +74,21 @@ def test_extremes_are_deterministic_and_leave_the_input_alone(name, grid, dtype)
     tokens = VideoTokens.from_grid(grid.to(dtype))
     before = tokens.features.clone()
     selector = SELECTORS.build({"name": name, "retention": 0.3})
-    first, second = selector(tokens), selector(tokens)
+    signals = random_signals(tokens)
+    first, second = selector(tokens, signals), selector(tokens, signals)
     assert first.digest == second.digest
     assert len(first) == ceil_share(0.3, len(tokens))
     assert torch.equal(tokens.features, before)
-    whole = SELECTORS.build({"name": name, "retention": 1.0})(tokens)
+    assert torch.equal(first.apply(tokens.features), second.apply(tokens.features))
+    whole = SELECTORS.build({"name": name, "retention": 1.0})(tokens, signals)
     assert whole.indices.tolist() == list(range(len(tokens)))
+    assert torch.equal(whole.apply(tokens.features), tokens.features)
 
 
 @names
 def test_saved_and_loaded(name, tmp_path):
     tokens = VideoTokens.from_grid(features(3, 4, 5, 16, seed=4), newline=True)
-    selection = SELECTORS.build(name)(tokens)
+    selection = SELECTORS.build(name)(tokens, random_signals(tokens))
     selection.save(tmp_path)
     loaded = Selection.load(tmp_path)
     assert loaded.digest == selection.digest
@@ -92,7 +100,7 @@ def test_saved_and_loaded(name, tmp_path):
 @names
 def test_every_token_can_be_explained(name):
     tokens = VideoTokens.from_grid(features(2, 3, 4, 8, seed=6), newline=True)
-    selection = SELECTORS.build(name)(tokens)
+    selection = SELECTORS.build(name)(tokens, random_signals(tokens))
     for token in range(len(tokens)):
         sentence = selection.why(token)
         kept = bool(selection.mask[token])

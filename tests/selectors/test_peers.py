@@ -1,0 +1,272 @@
+"""The peers against their literal references, and what merging and signals promise."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from stgraph import Signals, StgraphError, VideoTokens
+from stgraph.selectors import SELECTORS, Ranking, Selector
+from stgraph.selectors import divprune as divprune_module
+from stgraph.selectors import llava_scissor as scissor_module
+from stgraph.selectors.divprune import farthest_first
+from stgraph.selectors.llava_scissor import similar_components
+from stgraph.selectors.per_video import first, shares, unit_rows
+from stgraph.selectors.vidcom2 import apportion
+
+from ..strategies import features
+from .peers_reference import REFERENCES, Case, Expected
+from .signals import random_signals
+
+ATTENTION = ("fastv", "fastervlm", "visionzip", "prumerge", "prumerge_plus", "framefusion")
+KEYS = ("visionzip", "prumerge", "prumerge_plus", "dart")
+MERGING = ("visionzip", "prumerge", "prumerge_plus", "framefusion", "fastvid", "flashvid", "llava_scissor")
+
+
+def video(seed: int) -> VideoTokens:
+    """Grids of several sizes, with near and exact repetitions, holes and missing frames."""
+    frames, height, width = [(5, 4, 4), (1, 7, 6), (10, 2, 3), (4, 5, 6)][seed % 4]
+    x = features(frames, height, width, 16, seed, kinds=2 + seed % 4, noise=(0.1, 0.25, 0.45)[seed % 3])
+    tokens = VideoTokens.from_grid(x)
+    if seed % 2:
+        keep = torch.rand(len(tokens), generator=torch.Generator().manual_seed(seed)) < 0.85
+        if seed % 5 == 0:
+            keep &= tokens.coords[:, 0] != 1
+        tokens = tokens.take(keep.nonzero()[:, 0])
+    return tokens
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("name", list(REFERENCES))
+def test_equals_its_literal_reference(name, seed):
+    tokens = video(seed)
+    signals = random_signals(tokens, seed)
+    for retention in (0.05, 0.3, 0.55):
+        selection = SELECTORS.build({"name": name, "retention": retention})(tokens, signals)
+        expected: Expected = REFERENCES[name](Case(tokens, signals, retention))
+        assert set(selection.indices.tolist()) == expected.kept
+        assert selection.merges == (name in MERGING)
+        if selection.merges:
+            found = selection.merge_target
+            assert {i: h for i, h in enumerate(found.tolist()) if h >= 0} == expected.target
+            for token, factor in (expected.factor | expected.own).items():
+                assert float(selection.merge_weight[token]) == pytest.approx(factor, abs=1e-6)
+            x = tokens.features.double()
+            for row, token in zip(selection.apply(x), selection.indices.tolist(), strict=True):
+                total = expected.own[token] * x[token]
+                for i in (i for i, h in expected.target.items() if h == token):
+                    total = total + expected.factor[i] * x[i]
+                assert torch.allclose(row, total, atol=1e-6)
+
+
+def test_every_peer_has_a_reference():
+    own = {"simdiff", "importance", "sim_spatial", "sim_temporal", "sim", "diff", "random", "uniform"}
+    assert set(SELECTORS) - own == set(REFERENCES)
+
+
+# -- merging ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MERGING)
+def test_merging_touches_floating_point_features_only(name):
+    tokens = VideoTokens.from_grid(features(4, 4, 4, 16, seed=3), newline=True)
+    selection = SELECTORS.build({"name": name, "retention": 0.4})(tokens, random_signals(tokens))
+    merged = selection.merge_target >= 0
+    assert bool(merged.any())
+    assert not bool(selection.mask[merged].any())
+    assert bool(selection.mask[selection.merge_target[merged]].all())
+    assert torch.equal(selection.apply(tokens.coords), tokens.coords[selection.indices])
+    assert torch.equal(selection.apply(tokens.features, merge=False), tokens.features[selection.indices])
+    assert not torch.equal(selection.apply(tokens.features), tokens.features[selection.indices])
+    alone = ~torch.isin(selection.indices, selection.merge_target) & (selection.merge_weight[selection.indices] == 1)
+    assert torch.equal(selection.apply(tokens.features)[alone], tokens.features[selection.indices[alone]])
+    assert bool((selection.merge_weight[selection.indices][tokens.separator[selection.indices]] == 1).all())
+    half = tokens.features.half()
+    assert selection.apply(half).dtype == torch.float16
+    assert torch.allclose(selection.apply(half).float(), selection.apply(half.float()), rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["framefusion", "fastvid", "flashvid", "llava_scissor"])
+def test_means_keep_what_is_constant(name):
+    tokens = VideoTokens.from_grid(features(4, 4, 4, 16, seed=3))
+    selection = SELECTORS.build({"name": name, "retention": 0.4})(tokens, random_signals(tokens))
+    assert torch.allclose(selection.apply(torch.full((len(tokens), 2, 3), 7.0)), torch.tensor(7.0))
+
+
+def test_why_names_where_a_token_went():
+    x = torch.zeros(2, 1, 2, 2)
+    x[:, 0, 0, 0], x[:, 0, 1, 1] = 1, 1
+    tokens = VideoTokens.from_grid(x)
+    selection = SELECTORS.build({"name": "flashvid", "retention": 0.5})(tokens)
+    assert selection.merge_target.tolist() == [-1, -1, 0, 1]
+    assert "it was merged into token 0 with weight 0.5" in selection.why(2)
+    assert "it takes in 1 other token," in selection.why(1)
+
+
+def test_gradients_flow_through_a_merge():
+    x = features(2, 3, 4, 8, seed=6).requires_grad_()
+    tokens = VideoTokens.from_grid(x)
+    selection = SELECTORS.build({"name": "flashvid", "retention": 0.3})(tokens)
+    selection.apply(tokens.features).sum().backward()
+    flow = x.grad.flatten(0, 2)[:, 0]
+    assert torch.allclose(flow, selection.merge_weight)
+
+
+def test_the_digest_tells_merges_apart():
+    tokens = VideoTokens.from_grid(features(3, 4, 4, 16, seed=3))
+    selection = SELECTORS.build({"name": "flashvid", "retention": 0.3})(tokens)
+    other = dataclasses.replace(selection, merge_weight=selection.merge_weight * 2)
+    plain = dataclasses.replace(selection, merge_target=None, merge_weight=None)
+    assert len({selection.digest, other.digest, plain.digest}) == 3
+
+
+def test_a_plug_in_that_merges_into_nothing_is_named():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Broken(Selector):
+        def rank(self, tokens, signals):
+            n = len(tokens)
+            return Ranking(torch.arange(n).double(), merge_target=torch.zeros(n).long(), merge_weight=torch.ones(n))
+
+    with pytest.raises(StgraphError, match="selector Broken must merge dropped tokens into kept ones only"):
+        Broken()(VideoTokens.from_grid(torch.randn(2, 2, 2, 3)))
+
+
+# -- signals ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted({*ATTENTION, *KEYS}))
+def test_a_method_without_its_signal_says_so(name):
+    tokens = VideoTokens.from_grid(torch.randn(2, 3, 4, 8))
+    with pytest.raises(StgraphError, match=f"selector '{name}' needs the signal (encoder|llm)_.*=features asks"):
+        SELECTORS.build(name)(tokens)
+
+
+@pytest.mark.parametrize("name", sorted({*ATTENTION, *KEYS}))
+def test_features_stand_in_when_asked_for_by_name(name):
+    tokens = VideoTokens.from_grid(features(3, 4, 4, 16, seed=1))
+    asked = {"signal": "features"} if name in ATTENTION else {}
+    asked |= {"keys": "features"} if name in KEYS else {}
+    selector = SELECTORS.build({"name": name, **asked})
+    assert len(selector(tokens)) == 15
+    # ... and then the signals that are there play no part.
+    assert selector(tokens, random_signals(tokens)).digest == selector(tokens).digest
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_the_named_attention_is_used(name):
+    tokens = VideoTokens.from_grid(features(3, 4, 4, 16, seed=1))
+    signals = random_signals(tokens)
+    swapped = Signals(signals.llm_attention, signals.encoder_keys, signals.encoder_attention)
+    for source, other in (("encoder_attention", "llm_attention"), ("llm_attention", "encoder_attention")):
+        a = SELECTORS.build({"name": name, "signal": source})(tokens, signals)
+        b = SELECTORS.build({"name": name, "signal": other})(tokens, swapped)
+        assert a.digest == b.digest
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"name": "fastv", "signal": "loudness"},
+        {"name": "visionzip", "contextual": 1.5},
+        {"name": "visionzip", "keys": "llm_attention"},
+        {"name": "prumerge", "neighbours": 0},
+        {"name": "framefusion", "similarity_threshold": 2.0},
+        {"name": "dart", "pivots": 0},
+        {"name": "fastvid", "segment_threshold": -2.0},
+        {"name": "fastvid", "longest_segment": 0},
+        {"name": "fastvid", "nearest": 0},
+        {"name": "flashvid", "similarity_threshold": 1.1},
+        {"name": "forestprune", "radius": -1},
+        {"name": "llava_scissor", "similarity_threshold": float("nan")},
+    ],
+    ids=lambda spec: "-".join(map(str, spec.values())),
+)
+def test_bad_parameters_are_named(spec):
+    with pytest.raises(StgraphError, match=f"{list(spec)[1]} must be"):
+        SELECTORS.build(spec)
+
+
+@pytest.mark.parametrize("name", list(REFERENCES))
+def test_non_finite_features_name_video_and_frame(name):
+    x = torch.randn(2, 3, 2, 2, 8)
+    x[1, 2, 0, 1, 5] = float("inf")
+    tokens = VideoTokens.from_grid(x)
+    with pytest.raises(StgraphError, match="video 1, frame 2 hold NaN or Inf"):
+        SELECTORS.build(name)(tokens, random_signals(tokens))
+
+
+# -- what is special to a method --------------------------------------------------------------------------------------
+
+
+def test_prumerge_says_what_its_adaptive_share_would_keep():
+    tokens = VideoTokens.from_grid(features(1, 5, 5, 8, seed=0))
+    attention = torch.linspace(0, 1, 25)
+    attention[[3, 20]] = 9
+    keys = torch.randn(25, 4, generator=torch.Generator().manual_seed(0))
+    selection = SELECTORS.build("prumerge")(tokens, Signals(attention, keys))
+    assert "2 of 25 tokens would have been kept" in selection.notes[0]
+
+
+def test_ablation_rows_are_simdiff_without_a_part():
+    tokens = VideoTokens.from_grid(features(5, 5, 5, 16, seed=2))
+    signals = random_signals(tokens)
+    for name, changed in {
+        "sim": {"difference": "none"},
+        "sim_spatial": {"difference": "none", "similarity_edges": "spatial"},
+        "sim_temporal": {"difference": "none", "similarity_edges": "temporal"},
+    }.items():
+        parts = {k: {"name": v} if k == "difference" else v for k, v in changed.items()}
+        spelled = SELECTORS.build({"name": "simdiff", **parts})
+        assert SELECTORS.build(name)(tokens, signals).digest == spelled(tokens, signals).digest
+    top = set(first(signals.llm_attention, 38).nonzero()[:, 0].tolist())
+    assert set(SELECTORS.build("importance")(tokens, signals).indices.tolist()) == top
+    whole = SELECTORS.build("simdiff")(tokens, signals)
+    event = SELECTORS.build("diff")(tokens)
+    assert torch.equal(event.candidate & 2, whole.candidate & 2)
+    assert float(event.difference[event.mask].min()) >= float(event.difference[~event.mask].max())
+
+
+def test_shares_add_up():
+    counts = [3, 1, 10, 7]
+    for retention in (0.01, 0.1, 1 / 3, 0.5, 0.99, 1.0):
+        parts = shares(retention, counts)
+        assert sum(parts) == -(-round(retention * 21 * 10**9) // 10**9)
+        assert all(int(retention * n) <= part <= int(retention * n) + 1 for part, n in zip(parts, counts, strict=True))
+
+
+def test_apportion_respects_capacity_and_total():
+    assert apportion([5.5, 0.2, 0.3], [3, 2, 2], 6) == [3, 1, 2]
+    assert apportion([1.0, 2.0, 3.0], [9, 9, 9], 3) == [0, 1, 2]
+    assert apportion([0.0, 0.0], [4, 4], 8) == [4, 4]
+
+
+@pytest.mark.parametrize("block", [1, 2, 7, 256])
+def test_farthest_first_does_not_depend_on_its_blocks(block, monkeypatch):
+    monkeypatch.setattr(divprune_module, "BLOCK", block)
+    unit = unit_rows(features(4, 5, 5, 16, seed=8).flatten(0, 2))
+    order = farthest_first(unit, 60).tolist()
+    monkeypatch.setattr(divprune_module, "BLOCK", 10_000)
+    assert order == farthest_first(unit, 60).tolist()
+    assert len(set(order)) == 60
+
+
+@pytest.mark.parametrize("block", [1, 500, 1 << 22])
+def test_similar_components_do_not_depend_on_blocks(block, monkeypatch):
+    monkeypatch.setattr(scissor_module, "BLOCK", block)
+    unit = unit_rows(features(3, 6, 6, 8, seed=5, noise=0.4).flatten(0, 2))
+    import scipy.sparse.csgraph
+
+    _, label = scipy.sparse.csgraph.connected_components((unit @ unit.T > 0.85).numpy(), directed=False)
+    smallest = {int(k): int((torch.from_numpy(label) == k).nonzero()[0]) for k in set(label.tolist())}
+    assert similar_components(unit, 0.85).tolist() == [smallest[int(k)] for k in label]
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("name", list(REFERENCES))
+def test_magnitudes_do_not_matter(name, scale):
+    x = features(3, 4, 4, 16, seed=5)
+    plain, scaled = VideoTokens.from_grid(x), VideoTokens.from_grid(x * scale)
+    selector = SELECTORS.build(name)
+    assert torch.equal(selector(plain, random_signals(plain)).indices, selector(scaled, random_signals(plain)).indices)
