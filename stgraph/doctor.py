@@ -48,6 +48,7 @@ def checks() -> list[Check]:
     rows = [Check("python", True, platform.python_version(), "", True)]
     rows += [_package(*package) for package in _PACKAGES]
     rows.append(_codec())
+    rows.append(_kernels())
     rows.append(_cuda())
     return rows
 
@@ -72,6 +73,20 @@ def _codec() -> Check:
     except Exception as error:  # whatever keeps the library from loading is the state to be shown
         return Check("H.264 encoder", False, f"not available ({error})", purpose)
     return Check("H.264 encoder", True, name, purpose)
+
+
+def _kernels() -> Check:
+    """Compiles them where that has not been done."""
+    purpose = "selection on the CPU close to the speed of memory"
+    if importlib.util.find_spec("torch") is None:
+        return Check("fused kernels", False, "no torch", purpose)
+    from .kernels.library import UnavailableError, library, path
+
+    try:
+        library()
+    except UnavailableError as error:
+        return Check("fused kernels", False, f"slower ones serve: {error}", purpose)
+    return Check("fused kernels", True, f"compiled, {path()}", purpose)
 
 
 def _cuda() -> Check:

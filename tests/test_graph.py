@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from hypothesis import given
@@ -13,6 +10,7 @@ from hypothesis import strategies as st
 from stgraph import SpatialEdges, StgraphError, TemporalEdges, VideoTokens, build_graph
 from stgraph.edges import SPATIAL, TEMPORAL
 
+from .memory import peak_growth
 from .strategies import features, videos
 
 
@@ -137,18 +135,18 @@ def test_from_grid_does_not_copy():
 
 def test_peak_memory_is_a_fraction_of_the_features():
     """No N×d temporary: the scratch of the kernels is small against the features."""
-    script = """
-import resource, torch
+    prepare = """
+import torch
 from stgraph import STSimDiff, VideoTokens
 selector = STSimDiff()
 selector(VideoTokens.from_grid(torch.randn(4, 8, 8, 64)))  # loads what is loaded lazily
 x = torch.randn(40, 20, 20, 4096)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-selector(VideoTokens.from_grid(x))
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (x.numel() * 4))
 """
-    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert float(out) < 0.25
+    features = 40 * 20 * 20 * 4096 * 4
+    growth, _ = peak_growth(prepare, "selector(VideoTokens.from_grid(x))")
+    assert growth < 0.15 * features
+    copied, _ = peak_growth(prepare, "y = torch.nn.functional.normalize(x, dim=-1)")
+    assert copied > 0.9 * features, "a copy would be seen"
 
 
 def test_all_pairs_of_a_tiny_grid_by_hand():

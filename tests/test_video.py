@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from stgraph.errors import StgraphError
 from stgraph.video import ROUNDING, Video, choose_frames, read_video, write_video
 
 from .clips import cut_short, numbered_frame, numbers, write_clip, write_sound
+from .memory import peak_growth
 
 MILLISECOND = Fraction(1, 1000)
 
@@ -448,31 +447,21 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
 
 # -- memory -----------------------------------------------------------------------------------------------------------
 
-PEAK = """
-import resource, sys
-from stgraph.video import read_video
-read_video(sys.argv[1], frames=2)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-video = read_video(sys.argv[2], frames=64)
-growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-print(len(video), growth // 1024, round(float(video.timestamps[-1]), 3))
-"""
 
-
-def peak_growth(warm_up: Path, path: Path) -> tuple[int, int, float]:
+def read_growth(warm_up: Path, path: Path) -> tuple[int, int, float]:
     """Frames, growth of the peak memory in MiB, and the last timestamp of a 64-frame read in a process of its own."""
-    run = subprocess.run(
-        [sys.executable, "-c", PEAK, str(warm_up), str(path)], capture_output=True, text=True, check=True
-    )
-    frames, growth, last = run.stdout.split()
-    return int(frames), int(growth), float(last)
+    prepare = f"from stgraph.video import read_video; read_video({str(warm_up)!r}, frames=2)"
+    work = f"video = read_video({str(path)!r}, frames=64); print(len(video), float(video.timestamps[-1]))"
+    growth, said = peak_growth(prepare, work)
+    frames, last = said.split()
+    return int(frames), growth >> 20, round(float(last), 3)
 
 
 def test_memory_is_that_of_the_sampled_frames(tmp_path: Path) -> None:
     image = torch.zeros(3, 240, 320, dtype=torch.uint8)
     write_video(tmp_path / "short.mp4", [image] * 24, 24, preset="ultrafast")
     write_video(tmp_path / "long.mp4", (image for _ in range(800)), 24, preset="ultrafast")
-    frames, growth, _ = peak_growth(tmp_path / "short.mp4", tmp_path / "long.mp4")
+    frames, growth, _ = read_growth(tmp_path / "short.mp4", tmp_path / "long.mp4")
     assert frames == 64
     assert growth < 80  # the 64 sampled frames are 14 MiB, all 800 are 176 MiB
 
@@ -491,7 +480,7 @@ def test_a_hundred_thousand_frames_in_bounded_memory(tmp_path: Path) -> None:
     write_video(tmp_path / "long.mp4", frames(), 25, quality=30, preset="ultrafast")
     written = time.perf_counter()
     write_clip(tmp_path / "short.mp4", 30)
-    count, growth, last = peak_growth(tmp_path / "short.mp4", tmp_path / "long.mp4")
+    count, growth, last = read_growth(tmp_path / "short.mp4", tmp_path / "long.mp4")
     print(f"written in {written - started:.1f} s, read in {time.perf_counter() - written:.1f} s, +{growth} MiB")
     assert count == 64
     assert last == pytest.approx(99_999 / 25)

@@ -1,28 +1,90 @@
-"""Kernels: the only place that knows about speed. Tensors in, tensors out; nothing of stgraph is imported here.
+"""Kernels: the only place that knows about speed. Tensors in, tensors out; of stgraph only the errors are imported.
 
 Every kernel gives the same result on any thread count and for any way of batching, because each number is summed in an
 order that depends on its own token, edge or community alone. Sums are float32 or wider whatever the dtype of the
 features, and similarities are rounded to :data:`GRID` so that values equal in exact arithmetic are equal as numbers.
+
+There are two sets with the same functions: plain torch (:mod:`.reference`) for any device, and compiled C
+(:mod:`.fused`) for the CPU, which serves when asked for by :class:`use` or the environment variable
+``STGRAPH_KERNELS``; :func:`active` says which does. Their weights differ by one step of :data:`GRID` at most, where
+rounding straddles it.
 """
 
-from .reference import (
-    GRID,
-    TIE_TOLERANCE,
-    community_centrality,
-    edge_cosine,
-    edge_ends,
-    lattice_cosine,
-    norms,
-    snap,
-)
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .dispatch import active, kernels_for, use
+from .reference import GRID, TIE_TOLERANCE, edge_ends, snap
+
+
+def norms(features: Tensor, rows: Tensor) -> Tensor:
+    """Euclidean norms of ``features[rows]``: (n,) float64, NaN or Inf where a feature is.
+
+    Args:
+        features: (N, d) float32, float16 or bfloat16.
+        rows: (n,) int64.
+    """
+    found: Tensor = kernels_for(features).norms(features, rows)
+    return found
+
+
+def lattice_cosine(x: Tensor, offsets: Sequence[tuple[int, int, int]]) -> tuple[Tensor, list[Tensor]]:
+    """Norms and edge cosines of a dense grid.
+
+    Args:
+        x: (T, H, W, d) float32, float16 or bfloat16, any strides.
+        offsets: (dt, dy, dx) from the earlier end of each edge to the later one; dt ≥ 0, and dy ≥ 0 where dt = 0.
+
+    Returns:
+        (T, H, W) float64 norms, and for every offset the (T − dt, H − |dy|, W − |dx|) float32 cosines of its edges in
+        raster order of their earlier end. Zero vectors have cosine 0.
+    """
+    found: tuple[Tensor, list[Tensor]] = kernels_for(x).lattice_cosine(x, offsets)
+    return found
+
+
+def edge_cosine(features: Tensor, norm: Tensor, rows: Tensor, edge_index: Tensor) -> Tensor:
+    """Cosine of every edge of an arbitrary graph: (E,) float32, 0 where an end is a zero vector.
+
+    Args:
+        features: (N, d) float32, float16 or bfloat16.
+        norm: (V,) float64 norms of the vertices.
+        rows: (V,) int64, the row of ``features`` that each vertex stands for.
+        edge_index: (2, E) int64 vertices.
+    """
+    found: Tensor = kernels_for(features).edge_cosine(features, norm, rows, edge_index)
+    return found
+
+
+def community_centrality(features: Tensor, norm: Tensor, rows: Tensor, labels: Tensor, sizes: Tensor) -> Tensor:
+    """Mean cosine of every vertex to the other members of its community: (V,) float32, 0 for a community of one.
+
+    With unit vectors u, Σ_{b≠a} cos(a, b) = u_a · Σ_b u_b − u_a · u_a, so the n×n matrix of a community is never built:
+    exact in O(V·d).
+
+    Args:
+        features: (N, d) float32, float16 or bfloat16.
+        norm: (V,) float64 norms of the vertices.
+        rows: (V,) int64, the row of ``features`` that each vertex stands for.
+        labels: (V,) int64 community of each vertex, 0 to m − 1.
+        sizes: (m,) int64 members of each community.
+    """
+    found: Tensor = kernels_for(features).community_centrality(features, norm, rows, labels, sizes)
+    return found
+
 
 __all__ = [
     "GRID",
     "TIE_TOLERANCE",
+    "active",
     "community_centrality",
     "edge_cosine",
     "edge_ends",
     "lattice_cosine",
     "norms",
     "snap",
+    "use",
 ]

@@ -17,7 +17,7 @@ from ..edges import SPATIAL, TEMPORAL, SpatialBuilder, TemporalBuilder
 from ..errors import check_choice
 from ..graph import SpatioTemporalGraph, build_graph
 from ..importance.base import Evidence, Importance
-from ..kernels import snap
+from ..kernels import TIE_TOLERANCE
 from ..registry import group_field, registry
 from ..signals import Signals
 from ..thresholds import Fixed, SimilarityThreshold, describe, prune_by_video
@@ -148,8 +148,8 @@ class STSimDiff(Selector):
 
 def rank_in_community(labels: Tensor, centrality: Tensor) -> Tensor:
     """Place of every vertex in its community by centrality, 0 = most central; ties to the smaller index: (V,) int64."""
-    order = torch.sort(snap(centrality), stable=True, descending=True).indices
-    order = order[torch.sort(labels[order], stable=True).indices]
+    steps = (centrality.double() / TIE_TOLERANCE).round().long()  # at most 2¹⁶ to either side: one key for both
+    order = torch.sort(labels * 2**18 - steps, stable=True).indices
     sizes = torch.bincount(labels)
     starts = torch.cumsum(sizes, 0) - sizes
     place = torch.empty_like(labels)

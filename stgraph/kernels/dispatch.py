@@ -1,0 +1,138 @@
+"""Which kernels do the work: chosen once for a process, or forced."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from types import ModuleType
+from typing import Literal, Self
+
+import torch
+
+from ..errors import StgraphError, check_choice
+from . import reference
+
+Name = Literal["auto", "fused", "reference"]
+
+NAMES = ("auto", "fused", "reference")
+
+_CHOICE = threading.Lock()
+_forced: str | None = None
+_automatic: str | None = None
+
+
+class use:  # noqa: N801 - read as a verb, and as `with use("reference"):`
+    """Force the kernels of this process from now on, or inside a ``with`` block only.
+
+    ``"fused"`` compiles them first where that has not been done; ``"auto"`` leaves the choice to stgraph. The
+    environment variable ``STGRAPH_KERNELS`` holds the name to start with, ``"reference"`` when it is not set.
+
+    Raises:
+        StgraphError: no such kernels, or fused ones that cannot be had here; says why.
+    """
+
+    def __init__(self, name: Name) -> None:
+        global _forced
+        check_choice("kernels", name, NAMES)
+        if name == "fused":
+            _require_fused()
+        self._before = _requested()
+        _forced = name
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        global _forced
+        _forced = self._before
+
+
+def active(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Literal["fused", "reference"]:
+    """The kernels that features of this device and dtype are given to.
+
+    ``"auto"`` means the fused ones on a CPU, where they were compiled before the first call of this process. Where they
+    were not, they are compiled beside it, for the processes after it: within one process the kernels never change by
+    themselves, so the same call gives the same result.
+
+    Raises:
+        StgraphError: fused kernels are forced and cannot be had for these features.
+    """
+    from .fused import DTYPES
+
+    requested = _requested()
+    fits = torch.device(device).type == "cpu" and dtype in DTYPES
+    if requested == "reference" or (requested == "auto" and not fits):
+        return "reference"
+    if not fits:
+        raise StgraphError(
+            f"the fused kernels take float32, float16 and bfloat16 on a CPU, got {dtype} on {device}; "
+            "use the kernels auto or reference"
+        )
+    if requested == "fused":
+        _require_fused()
+        return "fused"
+    return _choose()
+
+
+def kernels_for(x: torch.Tensor) -> ModuleType:
+    """The module whose functions take features like ``x``."""
+    if active(x.device, x.dtype) == "reference":
+        return reference
+    from . import fused
+
+    return fused
+
+
+def _requested() -> str:
+    if _forced is not None:
+        return _forced
+    name = os.environ.get("STGRAPH_KERNELS") or "reference"
+    check_choice("STGRAPH_KERNELS", name, NAMES)
+    return name
+
+
+def _require_fused() -> None:
+    from .library import UnavailableError, library
+
+    try:
+        library()
+    except UnavailableError as error:
+        raise StgraphError(f"the fused kernels cannot be used: {error}; use the reference kernels") from error
+
+
+def _choose() -> Literal["fused", "reference"]:
+    global _automatic
+    with _CHOICE:
+        if _automatic is None:
+            from .library import UnavailableError, is_made, library, prepare
+
+            _automatic = "reference"
+            try:
+                if is_made():
+                    library()
+                    _automatic = "fused"
+                else:
+                    prepare()
+                    threading.Thread(target=_compile_for_later, name="stgraph-kernels").start()
+            except UnavailableError as error:
+                _warn(error)
+    return "fused" if _automatic == "fused" else "reference"
+
+
+def _compile_for_later() -> None:
+    from .library import UnavailableError, build
+
+    try:
+        build(patient=True)
+    except UnavailableError as error:
+        _warn(error)
+
+
+def _warn(error: Exception) -> None:
+    warnings.warn(
+        f"the fused kernels cannot be used, so the slower reference kernels serve: {error}; "
+        "STGRAPH_KERNELS=reference silences this",
+        RuntimeWarning,
+        stacklevel=2,
+    )

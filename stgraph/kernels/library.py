@@ -1,0 +1,148 @@
+"""The compiled library of the fused CPU kernels: where it lies, how it is made, how it is loaded.
+
+It is made from one file of plain C by the C compiler of this machine, once, and kept in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+
+SOURCE = Path(__file__).with_name("fused.c")
+
+_FLAGS = ("-std=gnu11", "-O2", "-fno-math-errno", "-fno-trapping-math", "-w", "-fPIC", "-shared")
+
+# By levels that every machine of that kind has, so that a cache folder may be shared between machines.
+_LEVELS = {"AVX512": "-march=x86-64-v4", "AVX2": "-march=x86-64-v3"}
+
+# The arguments of the functions of the library: pointers and numbers.
+_SIGNATURES = {
+    "lattice_dots": "ppnn",
+    "lattice_cosines": "ppppp",
+    "row_norms": "ppnn",
+    "pair_cosines": "ppppnn",
+    "group_members": "pnpp",
+    "community_scores": "pppnppnn",
+    "member_sum": "ppnp",
+    "member_scores": "ppnpnp",
+}
+
+
+class UnavailableError(Exception):
+    """The library cannot be had; the text says why."""
+
+
+def folder() -> Path:
+    """Where compiled libraries are kept: ``$XDG_CACHE_HOME/stgraph``, by default ``~/.cache/stgraph``."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stgraph"
+    except RuntimeError as error:
+        raise UnavailableError("there is no home folder to keep them in; set XDG_CACHE_HOME") from error
+
+
+def path() -> Path:
+    """The library for this source, these flags and this kind of processor, whether it exists or not."""
+    recipe = (SOURCE.read_text("utf-8"), *_FLAGS, _level(), platform.machine(), platform.system())
+    return folder() / f"fused-{hashlib.sha256('|'.join(recipe).encode()).hexdigest()[:16]}.so"
+
+
+def is_made() -> bool:
+    """Whether the library is there."""
+    return path().exists()
+
+
+def prepare() -> list[str]:
+    """Make the cache folder, and find the C compiler: its command.
+
+    Raises:
+        UnavailableError: no compiler, or a cache folder that cannot be written.
+    """
+    try:
+        folder().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder()):
+            pass
+    except OSError as error:
+        raise UnavailableError(f"they cannot be kept in {folder()} ({error.strerror}); set XDG_CACHE_HOME") from error
+    command = _compiler()
+    if command is None:
+        raise UnavailableError("there is no C compiler (the one that CC names, or cc, gcc, clang); install one")
+    return command
+
+
+def build(*, patient: bool = False) -> Path:
+    """Compile the library unless it is there.
+
+    Args:
+        patient: leave the processor to others that want it.
+
+    Raises:
+        UnavailableError: as :func:`prepare`, or a compiler that fails.
+    """
+    target = path()
+    if target.exists():
+        return target
+    command = prepare()
+    if patient and (nice := shutil.which("nice")):
+        command = [nice, "-n", "19", *command]
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        made = Path(scratch) / target.name
+        arguments = [*_FLAGS, *filter(None, [_level()]), str(SOURCE), "-o", str(made), "-lm"]
+        try:
+            subprocess.run([*command, *arguments], check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            made.replace(target)  # whole or not at all, also for another process that looks for it
+        except subprocess.CalledProcessError as error:
+            said = [line for line in error.stderr.splitlines() if "error" in line] or [f"exit code {error.returncode}"]
+            raise UnavailableError(f"the C compiler {shlex.join(command)} failed: {said[0].strip()}") from error
+        except OSError as error:
+            raise UnavailableError(f"they cannot be compiled with {shlex.join(command)}: {error}") from error
+    return target
+
+
+def _compiler() -> list[str] | None:
+    """The C compiler as a command, or None: what ``CC`` names, else cc, gcc or clang."""
+    named = shlex.split(os.environ.get("CC", ""))
+    for candidate in [named] if named else [["cc"], ["gcc"], ["clang"]]:
+        if found := shutil.which(candidate[0]):
+            return [found, *candidate[1:]]
+    return None
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """The compiled library, made first when it is not there. Its functions run without the interpreter's lock.
+
+    Raises:
+        UnavailableError: it cannot be made or loaded.
+    """
+    file = build()
+    try:
+        return _load(file)
+    except (OSError, AttributeError):  # a damaged file: make it anew, once
+        try:
+            file.unlink()
+            return _load(build())
+        except (OSError, AttributeError) as error:
+            raise UnavailableError(f"{file} cannot be loaded: {error}") from error
+
+
+def _load(file: Path) -> ctypes.CDLL:
+    loaded = ctypes.CDLL(str(file))
+    for name, kinds in _SIGNATURES.items():
+        function = getattr(loaded, name)
+        function.argtypes = [ctypes.c_void_p if kind == "p" else ctypes.c_int64 for kind in kinds]
+        function.restype = None
+    return loaded
+
+
+def _level() -> str:
+    return _LEVELS.get(torch.backends.cpu.get_cpu_capability(), "")

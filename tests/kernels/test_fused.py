@@ -1,0 +1,230 @@
+"""The fused kernels against float64 sums and against the reference kernels."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stgraph import StgraphError, STSimDiff, VideoTokens, kernels
+from stgraph.kernels import fused, reference
+from stgraph.kernels.fused import PAPER_OFFSETS
+
+from ..strategies import features, videos
+
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+MORE_OFFSETS = (*PAPER_OFFSETS, (0, 1, 1), (0, 1, -1), (2, 0, 0), (1, -1, 2))
+
+
+@pytest.fixture(autouse=True)
+def _fused():
+    with kernels.use("fused"):
+        yield
+
+
+@contextmanager
+def threads(count: int):
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def exact(x: torch.Tensor, offset: tuple[int, int, int]) -> torch.Tensor:
+    left, right = kernels.edge_ends(x.double(), offset)
+    length = left.norm(dim=-1) * right.norm(dim=-1)
+    return torch.where(length > 0, (left * right).sum(-1) / length, 0.0)
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> torch.Tensor:
+    """(T, H, W, d) in any dtype and memory layout, with zero rows, ties and any magnitude."""
+    sizes = [draw(st.integers(1, 5)), *(draw(st.integers(1, 6)) for _ in range(2)), draw(st.integers(1, 70))]
+    dtype = draw(st.sampled_from(DTYPES))
+    x = features(*sizes, seed=draw(st.integers(0, 10_000)), noise=draw(st.sampled_from([0.0, 0.2, 0.6])))
+    scale = draw(st.sampled_from([1.0] if dtype == torch.float16 else [1.0, 1e-30, 1e30]))
+    x = (x * scale).to(dtype)
+    layout = draw(st.sampled_from(["plain", "strided", "transposed", "expanded", "misaligned", "last column left out"]))
+    if layout == "strided":
+        x = torch.stack([x, x], -1)[..., 0]
+    elif layout == "transposed":
+        x = x.transpose(0, 3).contiguous().transpose(0, 3)
+    elif layout == "expanded":
+        x = x[:1].expand(sizes[0], -1, -1, -1)
+    elif layout == "misaligned":
+        data = bytearray(x.numel() * x.element_size() + 1)
+        shifted = torch.frombuffer(data, dtype=dtype, offset=1, count=x.numel()).view(x.shape)
+        x = shifted.copy_(x)
+    elif layout == "last column left out":
+        x = torch.cat([x, x[:, :, :1]], 2)[:, :, : sizes[2]]
+    return x
+
+
+@given(grids())
+@settings(max_examples=500)
+def test_lattice_is_right_to_the_grid_step(x):
+    norm, cosines = kernels.lattice_cosine(x, PAPER_OFFSETS)
+    assert torch.allclose(norm, x.double().norm(dim=-1), rtol=1e-13, atol=0)
+    for offset, cosine in zip(PAPER_OFFSETS, cosines, strict=True):
+        expected = exact(x, offset)
+        assert cosine.shape == expected.shape
+        assert cosine.dtype == torch.float32
+        off_grid = expected / kernels.GRID
+        tie = ((off_grid - off_grid.floor()) - 0.5).abs() < 1e-6  # may rightly be rounded either way
+        assert torch.equal(cosine.double()[~tie], (off_grid.round() * kernels.GRID).clamp(-1, 1)[~tie])
+        assert bool(((cosine.double() - expected).abs() <= kernels.GRID).all())
+
+
+@given(grids())
+@settings(max_examples=300)
+def test_all_kernels_agree_and_all_ways_to_an_edge_are_one(x):
+    norm, cosines = fused.lattice_cosine(x, MORE_OFFSETS)
+    one_pass = fused.lattice_cosine(x, PAPER_OFFSETS)
+    assert torch.equal(norm, one_pass[0])
+    for a, b in zip(cosines[:3], one_pass[1], strict=True):
+        assert torch.equal(a, b)
+    plain_norm, plain = reference.lattice_cosine(x, MORE_OFFSETS)
+    assert torch.allclose(norm, plain_norm, rtol=1e-6, atol=0)
+    for a, b in zip(cosines, plain, strict=True):
+        assert a.shape == b.shape
+        assert bool(((a - b).abs() <= kernels.GRID).all())
+    rows = x.flatten(0, 2)
+    everything = torch.arange(len(rows))
+    assert torch.equal(fused.norms(rows, everything), norm.flatten())
+    vertices = everything.view(x.shape[:3])
+    for offset, cosine in zip(MORE_OFFSETS, cosines, strict=True):
+        pairs = torch.stack([end.flatten() for end in kernels.edge_ends(vertices, offset)])
+        for ends in (pairs, pairs.flip(0)):
+            found = fused.edge_cosine(rows, norm.flatten(), everything, ends)
+            assert torch.equal(found, cosine.flatten())
+
+
+@given(grids(), st.integers(1, 40), st.integers(0, 1000))
+@settings(max_examples=300)
+def test_centrality_is_the_mean_cosine(x, communities, seed):
+    x = x.flatten(0, 2)
+    g = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(x), generator=g)
+    labels = torch.unique(torch.randint(0, communities, (len(x),), generator=g), return_inverse=True)[1]
+    sizes = torch.bincount(labels)
+    norm = kernels.norms(x, rows)
+    found = kernels.community_centrality(x, norm, rows, labels, sizes)
+    unit = torch.where(norm[:, None] > 0, x[rows].double() / norm[:, None], 0.0)
+    same = (labels[:, None] == labels) & ~torch.eye(len(x), dtype=torch.bool)
+    expected = torch.where(same, unit @ unit.T, 0.0).sum(1) / same.sum(1).clamp(min=1)
+    assert torch.allclose(found.double(), expected, rtol=0, atol=kernels.GRID)
+    plain = reference.community_centrality(x, norm, rows, labels, sizes)
+    assert torch.allclose(found, plain, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_large_communities_are_summed_in_pieces(dtype):
+    x = features(10, 12, 13, 37, seed=4).to(dtype).flatten(0, 2)
+    rows = torch.arange(len(x))
+    labels = (rows >= 1300).long() + (rows >= 1557) + (rows >= 1559)  # of 1300, 257, 2 and 1
+    norm = kernels.norms(x, rows)
+    results = []
+    for count in (1, 2, 3):
+        with threads(count):
+            results.append(kernels.community_centrality(x, norm, rows, labels, torch.bincount(labels)))
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+    plain = reference.community_centrality(x, norm, rows, labels, torch.bincount(labels))
+    assert torch.allclose(results[0], plain, rtol=0, atol=1e-6)
+    assert float(results[0][1559]) == 0
+    assert results[0][1557] == results[0][1558]
+
+
+@given(videos(), st.sampled_from([0.1, 0.3, 0.5]))
+@settings(max_examples=300)
+def test_selections_are_the_same(tokens, retention):
+    selector = STSimDiff(retention=retention)
+    graph = selector.analyse(tokens).graph
+    thresholds = torch.tensor([0.8, 0.2])
+    if bool(((graph.edge_weight[:, None] - thresholds).abs() < 2 * kernels.GRID).any()):
+        return  # one step of the grid may rightly move such an edge across its threshold
+    with threads(2):
+        ours = selector(tokens)
+    alone = selector(tokens)
+    assert ours.digest == alone.digest
+    with kernels.use("reference"):
+        plain = selector(tokens)
+    assert torch.equal(ours.community, plain.community)
+    assert torch.allclose(ours.centrality, plain.centrality, rtol=0, atol=2e-6)
+    assert torch.allclose(ours.importance, plain.importance, rtol=0, atol=2 * kernels.GRID)
+    if bool((torch.pdist(ours.importance.double()[:, None]) > 4 * kernels.GRID).all()):
+        assert torch.equal(ours.indices, plain.indices)
+
+
+def test_thread_count_changes_nothing():
+    x = features(12, 9, 11, 700, seed=3)
+    results = []
+    for count in (1, 2):
+        with threads(count):
+            results.append(STSimDiff()(VideoTokens.from_grid(x)))
+    for name in ("indices", "centrality", "difference", "importance"):
+        assert torch.equal(getattr(results[0], name), getattr(results[1], name)), name
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_number_is_read_exactly(dtype):
+    if dtype == torch.float32:
+        values = torch.tensor([1e-45, 3.4e38, -1e-30, 0.0])
+    else:
+        values = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype)
+    values = values[values.isfinite()]
+    assert torch.equal(kernels.norms(values[:, None], torch.arange(len(values))), values.double().abs())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_non_finite_features_show_in_the_norm(bad, dtype):
+    x = torch.ones(2, 2, 2, 19, dtype=dtype)
+    x[1, 0, 1, 18] = bad
+    norm, _ = kernels.lattice_cosine(x, PAPER_OFFSETS)
+    assert (~norm.isfinite()).nonzero().tolist() == [[1, 0, 1]]
+    with pytest.raises(StgraphError, match="video 0, frame 1 hold NaN or Inf"):
+        STSimDiff()(VideoTokens.from_grid(x))
+
+
+def test_negated_views_are_read_with_their_sign():
+    view = torch.randn(2, 2, 2, 4, dtype=torch.complex64).conj().imag
+    view[:, 0] *= -1  # noted, not written: some of the signs cannot be seen in memory
+    assert view.is_neg()
+    assert view.stride(-1) == 2
+    for a, b in zip(
+        fused.lattice_cosine(view, PAPER_OFFSETS)[1], fused.lattice_cosine(view.clone(), PAPER_OFFSETS)[1], strict=True
+    ):
+        assert torch.equal(a, b)
+    rows, pair = torch.arange(8), torch.tensor([[0], [1]])
+    left, right = (
+        fused.edge_cosine(x, fused.norms(x, rows), rows, pair) for x in (view.flatten(0, 2), view.clone().flatten(0, 2))
+    )
+    assert torch.equal(left, right)
+
+
+def test_nothing_to_do():
+    none = torch.empty(0, dtype=torch.int64)
+    x = torch.randn(3, 5)
+    assert kernels.norms(x, none).shape == (0,)
+    assert kernels.edge_cosine(x, torch.ones(3).double(), torch.arange(3), none.view(2, 0)).shape == (0,)
+    assert kernels.community_centrality(x, torch.ones(0).double(), none, none, none).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda x, n, r: kernels.norms(x, r + 1), "rows must be from 0 to 3, got 1 to 4"),
+        (lambda x, n, r: kernels.edge_cosine(x, n, r, torch.tensor([[0], [4]])), "edge_index must be from 0 to 3"),
+        (lambda x, n, r: kernels.community_centrality(x, n, r, r, torch.ones(3).long()), "labels must be from 0 to 2"),
+        (lambda x, n, r: kernels.community_centrality(x, n, r, 0 * r, torch.tensor([3, 1])), "sizes must hold"),
+    ],
+)
+def test_nothing_outside_the_features_is_read(call, sentence):
+    with pytest.raises(IndexError, match=sentence):
+        call(torch.randn(4, 5), torch.ones(4).double(), torch.arange(4))
