@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from stgraph import Signals, StgraphError, VideoTokens
+from stgraph.kernels import TIE_TOLERANCE
 from stgraph.selectors import SELECTORS, Ranking, Selector
 from stgraph.selectors import divprune as divprune_module
 from stgraph.selectors import llava_scissor as scissor_module
@@ -46,9 +47,12 @@ def test_equals_its_literal_reference(name, seed):
     for retention in (0.05, 0.3, 0.55):
         selection = SELECTORS.build({"name": name, "retention": retention})(tokens, signals)
         expected: Expected = REFERENCES[name](Case(tokens, signals, retention))
-        assert set(selection.indices.tolist()) == expected.kept
+        other = sorted(set(selection.indices.tolist()) ^ expected.kept)
         assert selection.merges == (name in MERGING)
-        if selection.merges:
+        if other:  # only what rounding may decide: scores on two sides of one step
+            scores = selection.importance[other]
+            assert float(scores.max() - scores.min()) <= 1.5 * TIE_TOLERANCE
+        elif selection.merges:
             found = selection.merge_target
             assert {i: h for i, h in enumerate(found.tolist()) if h >= 0} == expected.target
             for token, factor in (expected.factor | expected.own).items():
