@@ -102,7 +102,7 @@ class Selector(ABC):
                 f"selector {type(self).__name__} must rank each of {n} tokens with a number, got "
                 f"{tuple(ranking.importance.shape)}"
             )
-        visual = torch.ones_like(tokens.separator) if self.separators == "vertex" else ~tokens.separator
+        visual = self.visual(tokens)
         role = ranking.candidate if ranking.candidate is not None else torch.zeros(n, dtype=torch.uint8, device=device)
         keep, margin, budgets = self._fill(ranking, role, visual, tokens)
         if ranking.merge_target is not None:
@@ -157,6 +157,10 @@ class Selector(ABC):
 
         return Attachment(self, model, trim=trim, layer=layer)
 
+    def visual(self, tokens: VideoTokens) -> Tensor:
+        """(N,) bool, the tokens that count towards the budget: all but separators, unless these are vertices."""
+        return torch.ones_like(tokens.separator) if self.separators == "vertex" else ~tokens.separator
+
     def _fill(
         self, ranking: Ranking, role: Tensor, visual: Tensor, tokens: VideoTokens
     ) -> tuple[Tensor, Tensor, list[int]]:
@@ -187,9 +191,9 @@ class Selector(ABC):
 
     def _separators(self, keep: Tensor, tokens: VideoTokens) -> Tensor:
         """(N,) bool, the separators that stay beside the kept visual tokens."""
-        none = torch.zeros_like(keep)
+        stay = torch.zeros_like(keep)
         if self.separators in ("drop", "vertex"):
-            return none
+            return stay
         places = tokens.separator.nonzero()[:, 0]
         if self.separators == "keep" or not len(places):
             return tokens.separator
@@ -197,12 +201,9 @@ class Selector(ABC):
         kept_so_far = torch.cat([places.new_zeros(1), torch.cumsum(keep, 0)])
         video = tokens.batch[places]
         begins = torch.cat([places.new_zeros(1), places[:-1]])
-        begins = torch.maximum(
-            begins, torch.searchsorted(tokens.batch, video)
-        )  # a run starts with its video at the latest
+        begins = torch.maximum(begins, torch.searchsorted(tokens.batch, video))  # not before its video
         order = torch.sort(kept_so_far[places] - kept_so_far[begins], stable=True, descending=True).indices
         order = order[torch.sort(video[order], stable=True).indices]
-        stay = none.clone()
         begin = 0
         for count in torch.bincount(video, minlength=tokens.num_videos).tolist():
             stay[places[order[begin : begin + ceil_share(self.retention, count)]]] = True

@@ -32,6 +32,6 @@ class FasterVLM(VideoSelector):
     def choose(self, clip: Clip) -> Choice:
         """The attention, and its largest values in every frame."""
         score = clip.attention(self.signal)
-        counts = shares(clip.retention, [frame.stop - frame.start for frame in clip.frames])
+        counts = shares(clip.retention, clip.sizes)
         chosen = [first(score[frame], count) for frame, count in zip(clip.frames, counts, strict=True)]
         return Choice(score, torch.cat(chosen))

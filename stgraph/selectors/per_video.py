@@ -67,6 +67,11 @@ class Clip:
         ends = torch.cumsum(self.coords[:, 0].unique_consecutive(return_counts=True)[1], 0).tolist()
         return [slice(start, stop) for start, stop in zip([0, *ends], ends, strict=False)]
 
+    @property
+    def sizes(self) -> list[int]:
+        """Tokens of every frame that has any."""
+        return [frame.stop - frame.start for frame in self.frames]
+
     @cached_property
     def unit(self) -> Tensor:
         """(n, d) float32 unit vectors; zero vectors stay zero."""
@@ -150,7 +155,7 @@ class VideoSelector(Selector):
 
         method = f"selector {SELECTORS.name_of(self)!r}"
         features = tokens.features.detach()
-        visual = torch.ones_like(tokens.separator) if self.separators == "vertex" else ~tokens.separator
+        visual = self.visual(tokens)
         places = visual.nonzero()[:, 0]
         check_finite(norms(features, places), tokens.coords[places], tokens.batch[places])
         for video in range(tokens.num_videos):

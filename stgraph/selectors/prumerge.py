@@ -56,7 +56,7 @@ class PruMerge(VideoSelector):
         chosen = torch.zeros(len(clip), dtype=torch.bool, device=key.device)
         target = torch.full((len(clip),), -1, dtype=torch.int64, device=key.device)
         weight = torch.zeros(len(clip), device=key.device)
-        counts = shares(clip.retention, [frame.stop - frame.start for frame in clip.frames])
+        counts = shares(clip.retention, clip.sizes)
         for frame, count in zip(clip.frames, counts, strict=True):
             order = self._order(attention[frame], count)
             with_rest = 1 < count < len(order)

@@ -41,7 +41,7 @@ class VidCom2(VideoSelector):
         from_frame = torch.cat([distinctness(unit[f], mean) for f, mean in zip(clip.frames, means, strict=True)])
         frames = torch.stack([from_video[frame].mean() for frame in clip.frames])
         weight = (snap(frames) / TEMPERATURE).softmax(0)
-        sizes = torch.tensor([frame.stop - frame.start for frame in clip.frames])
+        sizes = torch.tensor(clip.sizes)
         wanted = clip.retention * (1 + weight - weight.mean()).cpu() * sizes
         score = snap(from_video + from_frame)
         counts = apportion(wanted.tolist(), sizes.tolist(), clip.budget)

@@ -57,7 +57,7 @@ class VisionZip(VideoSelector):
         chosen = torch.zeros(len(clip), dtype=torch.bool, device=key.device)
         target = torch.full((len(clip),), -1, dtype=torch.int64, device=key.device)
         weight = torch.zeros(len(clip), device=key.device)
-        counts = shares(clip.retention, [frame.stop - frame.start for frame in clip.frames])
+        counts = shares(clip.retention, clip.sizes)
         for frame, count in zip(clip.frames, counts, strict=True):
             contextual = int(count * self.contextual + 0.5)
             dominant = first(attention[frame], count - contextual)
