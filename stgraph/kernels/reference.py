@@ -34,9 +34,7 @@ def snap(value: Tensor, step: float = TIE_TOLERANCE) -> Tensor:
 def norms(features: Tensor, rows: Tensor) -> Tensor:
     """Euclidean norms of ``features[rows]``: (n,) float64, NaN or Inf where a feature is.
 
-    Args:
-        features: (N, d) float32, float16 or bfloat16.
-        rows: (n,) int64.
+    Arguments and result are those of :func:`stgraph.kernels.norms`.
     """
     return _norms(_row_dots(features.__getitem__, rows, rows, torch.float32), features.__getitem__, rows)[0]
 
@@ -44,13 +42,7 @@ def norms(features: Tensor, rows: Tensor) -> Tensor:
 def lattice_cosine(x: Tensor, offsets: Sequence[tuple[int, int, int]]) -> tuple[Tensor, list[Tensor]]:
     """Norms and edge cosines of a dense grid, a few frames at a time while their predecessors are still in cache.
 
-    Args:
-        x: (T, H, W, d) float32, float16 or bfloat16, any strides.
-        offsets: (dt, dy, dx) from the earlier end of each edge to the later one; dt ≥ 0, and dy ≥ 0 where dt = 0.
-
-    Returns:
-        (T, H, W) float64 norms, and for every offset the (T − dt, H − |dy|, W − |dx|) float32 cosines of its edges in
-        raster order of their earlier end. Zero vectors have cosine 0.
+    Arguments and result are those of :func:`stgraph.kernels.lattice_cosine`.
     """
     frames, height, width, dim = x.shape
     squared = x.new_empty((frames, height, width), dtype=torch.float32)
@@ -91,11 +83,7 @@ def edge_ends(grid: Tensor, offset: tuple[int, int, int]) -> tuple[Tensor, Tenso
 def edge_cosine(features: Tensor, norm: Tensor, rows: Tensor, edge_index: Tensor) -> Tensor:
     """Cosine of every edge of an arbitrary graph: (E,) float32, 0 where an end is a zero vector.
 
-    Args:
-        features: (N, d) float32, float16 or bfloat16.
-        norm: (V,) float64 norms of the vertices.
-        rows: (V,) int64, the row of ``features`` that each vertex stands for.
-        edge_index: (2, E) int64 vertices.
+    Arguments and result are those of :func:`stgraph.kernels.edge_cosine`.
     """
     left, right = edge_index
     dot = _row_dots(features.__getitem__, rows[left], rows[right], torch.float32)
@@ -110,12 +98,7 @@ def community_centrality(features: Tensor, norm: Tensor, rows: Tensor, labels: T
     With unit vectors u, Σ_{b≠a} cos(a, b) = u_a · Σ_b u_b − u_a · u_a, so the n×n matrix of a community is never built:
     exact in O(V·d). Communities are taken one after the other while their rows are in cache.
 
-    Args:
-        features: (N, d) float32, float16 or bfloat16.
-        norm: (V,) float64 norms of the vertices.
-        rows: (V,) int64, the row of ``features`` that each vertex stands for.
-        labels: (V,) int64 community of each vertex, 0 to m − 1.
-        sizes: (m,) int64 members of each community.
+    Arguments and result are those of :func:`stgraph.kernels.community_centrality`.
     """
     centrality = norm.new_zeros(len(labels), dtype=torch.float32)
     size = sizes[labels]
