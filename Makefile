@@ -2,14 +2,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LMMS := .venv-lmms
 # Also the tools that build the package are taken at the pinned versions.
 INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 CODE := stgraph tests benchmarks experiments notebooks
 
-.PHONY: demo test test-slow lint format bench docs notebooks clean help
+.PHONY: demo test test-slow test-lmms-eval lint format bench bench-gpu docs notebooks clean help
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
@@ -39,6 +40,20 @@ test: lint ## Everything that must pass: linting, types, tests
 test-slow: $(VENV)/.test ## The tests that take minutes
 	$(BIN)/pytest -m slow
 
+$(LMMS)/.ready: pyproject.toml constraints-lmms.txt | $(BIN)/python
+	$(BIN)/python -m venv $(LMMS)
+	PIP_CONSTRAINT=constraints-lmms.txt $(LMMS)/bin/pip install --quiet --disable-pip-version-check \
+	  lmms-eval torch torchvision 'av<16' transformers matplotlib pytest hypothesis
+	# Without dependencies: those of lmms-eval want another antlr than Hydra, which only the command line needs.
+	PIP_BUILD_CONSTRAINT=constraints.txt $(LMMS)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+test-lmms-eval: $(LMMS)/.ready ## lmms-eval with stgraph as its model, and PyAV before 16 (downloads 2 GB)
+	$(LMMS)/bin/python -m pytest -o addopts= -m lmms_eval tests/evaluation
+	# Clips with a display matrix or a cover picture cannot be written by this PyAV.
+	$(LMMS)/bin/python -m pytest -o addopts= -m 'not slow' tests/test_video.py \
+	  -k 'not rotation and not skewed and not shorter_side and not cover'
+
 lint: $(VENV)/.test ## Ruff and mypy
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
@@ -54,9 +69,20 @@ bench: $(VENV)/.test ## Speed: selections against one read of the features, and 
 	$(BIN)/python -m benchmarks.merge_tree
 	$(BIN)/python -m benchmarks.difference --time
 	$(BIN)/python -m benchmarks.community
+	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.streaming
+	$(BIN)/python -m benchmarks.loader
+	$(BIN)/pytest --quiet --benchmark-only --benchmark-columns=min,median,rounds --benchmark-json=benchmarks/results/kernels.json benchmarks/bench_kernels.py
+	$(BIN)/python -m benchmarks.efficiency --flops
+	$(BIN)/python -m benchmarks.efficiency --frames 16 64
+
+bench-gpu: $(VENV)/.test ## The selection and whole video LLMs at their real dimensions, on a CUDA device
+	$(BIN)/python -m benchmarks.gpu
+	$(BIN)/python -m benchmarks.efficiency --model llava-video-7b --device cuda
+	$(BIN)/python -m benchmarks.efficiency --model nvila-8b --device cuda
 
 docs: $(VENV)/.docs ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) demo site .pytest_cache .mypy_cache .ruff_cache .benchmarks .hypothesis
+	rm -rf $(VENV) $(LMMS) demo site .pytest_cache .mypy_cache .ruff_cache .benchmarks .hypothesis

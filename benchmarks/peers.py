@@ -1,88 +1,115 @@
-"""Every selector on the same tokens: its time (default), or its quality on the sample clip (``--quality``).
+"""Time of every selector on the same tokens, against one read of them: ``python -m benchmarks.peers [--json FILE]``.
 
-Run with ``python -m benchmarks.peers``. Attention and keys are random for the times; for the quality the built-in
-descriptor gives none, so methods that need them take their substitute from the features.
+Attention and keys are random. Every round runs all selectors once, so that all see the same machine; the first round
+warms up and is not counted. Quality is what ``stgraph compare`` measures, see docs/peers.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import tempfile
-import timeit
+import json
+import platform
+import statistics
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from stgraph import Signals, VideoTokens
+from stgraph import Signals, VideoTokens, kernels
 from stgraph.compare import markdown
-from stgraph.config import resolve
-from stgraph.metrics import columns, evaluate
-from stgraph.pipeline import encode
-from stgraph.sample import render_sample
-from stgraph.selectors import SELECTORS, Selector
+from stgraph.selectors import SELECTORS
 
-from .tokens import clip
+from .tokens import clip, similar_share
+
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
-def without_model(name: str, retention: float) -> tuple[Selector, bool]:
-    """A selector that takes what it needs from the features, and whether that is a substitute."""
-    fields = {field.name for field in dataclasses.fields(SELECTORS.get(name))}
-    asked = {parameter: "features" for parameter in ("signal", "keys") if parameter in fields}
-    return SELECTORS.build({"name": name, "retention": retention, **asked}), bool(asked)
-
-
-def fastest_ms(work: Callable[[], object], repeats: int) -> float:
-    """Milliseconds of the fastest run after a warm-up: what a shared machine disturbs least."""
+def timed_ms(work: Callable[[], object], clock: Callable[[], float]) -> float:
+    start = clock()
     work()
-    return 1000 * min(timeit.repeat(work, number=1, repeat=repeats))
+    return 1000 * (clock() - start)
 
 
-def times(frames: int, dim: int, repeats: int) -> str:
-    tokens = VideoTokens.from_grid(clip(frames, dim, 0.6))
+def measure(
+    names: list[str], retention: float, frames: int, dim: int, share: float, rounds: int, clock: str
+) -> dict[str, Any]:
+    """Medians over the rounds, in milliseconds, and their ratios to one read of the features and to simdiff."""
+    x = clip(frames, dim, share)
+    tokens = VideoTokens.from_grid(x)
     n, g = len(tokens), torch.Generator().manual_seed(0)
     signals = Signals(torch.rand(n, generator=g), torch.randn(n, 64, generator=g), torch.rand(n, generator=g))
-    read = fastest_ms(tokens.features.sum, repeats)
-    rows = []
-    for name in SELECTORS:
-        selector = SELECTORS.build(name)
-        ms = fastest_ms(lambda selector=selector: selector(tokens, signals), repeats)
-        rows.append((name, round(ms), f"{ms / read:.0f}×", "yes" if selector(tokens, signals).merges else "no"))
-    return f"{n} tokens of {dim}, one read {read:.1f} ms\n\n" + markdown(
-        ["selector", "milliseconds", "over one read", "merges"], rows
-    )
+    asked = dict.fromkeys(["simdiff", *names])
+    selectors = {name: SELECTORS.build({"name": name, "retention": retention}) for name in asked}
+    reads: list[float] = []
+    taken: dict[str, list[float]] = {name: [] for name in selectors}
+    for _ in range(rounds + 1):
+        reads.append(timed_ms(tokens.features.sum, CLOCKS[clock]))
+        for name, selector in selectors.items():
+            taken[name].append(timed_ms(partial(selector, tokens, signals), CLOCKS[clock]))
+    read = statistics.median(reads[1:])
+    median = {name: statistics.median(times[1:]) for name, times in taken.items()}
+    return {
+        "tokens": n,
+        "dim": dim,
+        "retention": retention,
+        "similar_edges": similar_share(x),
+        "rounds": rounds,
+        "clock": clock,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "kernels": kernels.active(),
+        "read_ms": read,
+        "selectors": {
+            name: {
+                "ms": median[name],
+                "reads": median[name] / read,
+                "over_simdiff": median[name] / median["simdiff"],
+            }
+            for name in names
+        },
+    }
 
 
-def quality(retention: float) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        sample = render_sample(Path(folder) / "sample.mp4")
-        encoded = encode(sample.path, resolve(), events=sample.events_path)
-    names, found = [], []
-    for name in SELECTORS:
-        selector, substitute = without_model(name, retention)
-        names.append(name + (" *" if substitute else ""))
-        found.append(evaluate(encoded.tokens, selector(encoded.tokens), encoded.events))
-    table = columns(found)
-    rows = [[name, *(column.values[row] for column in table)] for row, name in enumerate(names)]
-    title = (
-        f"sample clip, {len(encoded.tokens)} tokens, retention {retention:g}; * attention and keys from the features"
+def described(found: dict[str, Any]) -> str:
+    """The result in Markdown, the fastest first."""
+    title = ", ".join(
+        [
+            f"{found['tokens']} tokens of {found['dim']}",
+            f"{100 * found['similar_edges']:.0f} % of the edges similar",
+            f"retention {found['retention']:g}",
+            f"medians of {found['rounds']} rounds of {found['clock']} time",
+            f"{found['threads']} threads",
+            f"torch {found['torch']}",
+            f"{found['kernels']} kernels",
+            f"one read of the features {found['read_ms']:.1f} ms",
+        ]
     )
-    return f"{title}\n\n" + markdown(["selector", *(column.title for column in table)], rows)
+    ranked = sorted(found["selectors"].items(), key=lambda item: item[1]["ms"])
+    rows = [(name, f"{own['ms']:.0f}", f"{own['reads']:.1f}×", f"{own['over_simdiff']:.1f}×") for name, own in ranked]
+    return f"{title}\n\n" + markdown(["selector", "milliseconds", "over one read", "over simdiff"], rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quality", action="store_true", help="quality on the sample clip instead of times")
+    parser.add_argument("--selectors", nargs="+", default=list(SELECTORS), metavar="NAME")
     parser.add_argument("--retention", type=float, default=0.3)
     parser.add_argument("--frames", type=int, default=64)
     parser.add_argument("--dim", type=int, default=3584)
-    parser.add_argument("--repeats", type=int, default=3)
-    arguments = parser.parse_args()
-    if arguments.quality:
-        print(quality(arguments.retention))
-    else:
-        print(times(arguments.frames, arguments.dim, arguments.repeats))
+    parser.add_argument("--share", type=float, default=0.6, help="of the edges with a cosine of at least 0.8")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="cpu: of this process, for a busy machine; with one thread"
+    )
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    given = parser.parse_args()
+    found = measure(given.selectors, given.retention, given.frames, given.dim, given.share, given.rounds, given.clock)
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    print(described(found))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from stgraph.pipeline import encode
 from stgraph.sample import Kind, render_events, render_sample, save_events
 from stgraph.signals import Signals
 from stgraph.tokens import VideoTokens
-from stgraph.video import write_video
+from stgraph.video import Video, write_video
 
 SAMPLE = "sample"
 """The rendered clip in which a little of everything happens; the others are named by their kind of event."""
@@ -50,12 +50,14 @@ class Clip(NamedTuple):
         tokens: its N tokens.
         signals: what the encoder hands on.
         events: (N,) bool known event tokens of each kind; empty when none are known.
+        video: the sampled frames, for scores that look at them.
     """
 
     name: str
     tokens: VideoTokens
     signals: Signals
     events: dict[str, Tensor]
+    video: Video | None = None
 
 
 def load(source: Source, config: Config) -> Clip:
@@ -67,7 +69,7 @@ def load(source: Source, config: Config) -> Clip:
     with tempfile.TemporaryDirectory(prefix="stgraph-clip-") as folder:
         path, events = (Path(source.path), None) if source.path else _render(source, Path(folder))
         found = encode(path, config, events=events)
-    return Clip(source.name, found.tokens, found.signals, found.events)
+    return Clip(source.name, found.tokens, found.signals, found.events, found.video)
 
 
 def _render(source: Source, folder: Path) -> tuple[Path, Path]:

@@ -10,10 +10,11 @@ from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 
+from stgraph import kernels
 from stgraph.errors import StgraphError
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ def over(work: Callable[[T], Iterable[R]], items: Sequence[T], *, jobs: int, tot
                 return [[_shown(result, show) for result in work(item)] for item in items]
         context = get_context("spawn")  # a forked copy of a process with threads may hang
         done, stop = context.Value("q", 0), context.Event()
-        with ProcessPoolExecutor(jobs, context, _begin, (done, stop)) as pool:
+        with ProcessPoolExecutor(jobs, context, _begin, (done, stop, kernels.active())) as pool:
             with _interrupt_deferred():  # a worker that is still starting would die of Ctrl-C with a traceback
                 futures = [pool.submit(_collect, work, item) for item in items]
             try:
@@ -63,10 +64,11 @@ _done: Any = None
 _stop: Any = None
 
 
-def _begin(done: Any, stop: Any) -> None:
-    """Prepare a worker: one thread, the shared count of results, and Ctrl-C left to the parent."""
+def _begin(done: Any, stop: Any, kernel: Literal["fused", "reference", "triton"]) -> None:
+    """Prepare a worker: one thread, the parent's kernels, the shared count, and Ctrl-C left to the parent."""
     global _done, _stop
     _done, _stop = done, stop
+    kernels.use(kernel)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
 

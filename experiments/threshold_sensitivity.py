@@ -179,7 +179,7 @@ def sweep(
             else:
                 partition = selector.community(similar)
             centrality = whole.graph.centrality(partition.labels, partition.sizes)
-            rank = rank_in_community(partition.labels, centrality)
+            rank = rank_in_community(partition.labels, partition.sizes, centrality)
             kept = rank < ceil_shares(selector.retention, partition.sizes)[partition.labels]
             found = replace(
                 whole, similar=similar, partition=partition, centrality=centrality, rank=rank, representative=kept

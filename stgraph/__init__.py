@@ -21,16 +21,23 @@ if TYPE_CHECKING:  # what type checkers and documentation read; the table below 
     from .errors import StgraphError as StgraphError
     from .graph import SpatioTemporalGraph as SpatioTemporalGraph
     from .graph import build_graph as build_graph
+    from .loader import Outcome as Outcome
+    from .loader import compress_many as compress_many
     from .merge_tree import MergeTree as MergeTree
     from .merge_tree import merge_tree as merge_tree
+    from .qa import Answer as Answer
+    from .qa import VideoQA as VideoQA
     from .selectors.base import Selector as Selector
     from .selectors.selection import Selection as Selection
     from .selectors.selection import Verdict as Verdict
     from .selectors.simdiff import STSimDiff as STSimDiff
     from .signals import Signals as Signals
+    from .streaming import StreamWindow as StreamWindow
+    from .streaming import stream as stream
     from .tokens import Grid as Grid
     from .tokens import VideoTokens as VideoTokens
     from .video import Video as Video
+    from .video import read_blocks as read_blocks
     from .video import read_video as read_video
     from .video import write_video as write_video
 
@@ -42,6 +49,7 @@ _EXPORTS = {
     "VideoTokens": "tokens",
     "Signals": "signals",
     "Video": "video",
+    "read_blocks": "video",
     "read_video": "video",
     "write_video": "video",
     "SpatialEdges": "edges",
@@ -58,6 +66,12 @@ _EXPORTS = {
     "Selector": "selectors.base",
     "STSimDiff": "selectors.simdiff",
     "Verdict": "selectors.selection",
+    "Outcome": "loader",
+    "compress_many": "loader",
+    "StreamWindow": "streaming",
+    "stream": "streaming",
+    "Answer": "qa",
+    "VideoQA": "qa",
 }
 
 __all__ = ["__version__", *_EXPORTS]

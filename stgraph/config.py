@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import StgraphError, nearest
-from .registry import registry
+from .registry import GROUPS, registry
 
 if TYPE_CHECKING:
     from .encoders import Encoder
@@ -33,9 +33,12 @@ class Config:
     Attributes:
         data: ``video``, ``encoder``, ``selector``, the selector's common fields (``retention``, ``separators``) and one
             entry for every group that the selector uses (``community``, ``difference``, ...).
+        unused: settings of a comparison that the methods chosen here do not have, with the name of the one that lacks
+            it; empty for a single run.
     """
 
     data: dict[str, Any]
+    unused: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
     @property
     def video(self) -> dict[str, Any]:
@@ -71,6 +74,48 @@ def resolve(overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None
     Raises:
         StgraphError: an override that cannot be parsed, an unknown name (with the nearest), or a value out of range.
     """
+    config, refused = _resolve(overrides, base)
+    for error in refused.values():
+        raise error
+    return config
+
+
+def resolve_all(combinations: Sequence[Sequence[str]], base: Mapping[str, Any] | None = None) -> list[Config]:
+    """One configuration for each list of overrides, where a setting applies to those whose methods have it.
+
+    So ``selector.signal=features`` may stand beside a list of selectors of which some have no such parameter;
+    :attr:`Config.unused` says which.
+
+    Raises:
+        StgraphError: as :func:`resolve`, or a setting that none of them has.
+    """
+    resolved = [_resolve(overrides, base) for overrides in combinations]
+    for key in dict.fromkeys(key for _, refused in resolved for key in refused):
+        errors = [refused[key] for _, refused in resolved if key in refused]
+        if len(errors) < len(resolved):
+            continue
+        methods = dict.fromkeys(error.method for error in errors)
+        if len(methods) == 1:
+            raise errors[0]
+        known = {name for config, _ in resolved for name, _ in _flatten(config.data)}
+        hint = nearest(key, known) if "." in key else "; leave it out or choose another selector"
+        raise StgraphError(f"none of {', '.join(methods)} has the setting {key!r}{hint}")
+    return [
+        dataclasses.replace(config, unused={key: error.method for key, error in refused.items()})
+        for config, refused in resolved
+    ]
+
+
+class _UnusedSettingError(StgraphError):
+    """A setting that the method called ``method`` does not have."""
+
+    def __init__(self, sentence: str, method: str) -> None:
+        super().__init__(sentence)
+        self.method = method
+
+
+def _resolve(overrides: Sequence[str], base: Mapping[str, Any] | None) -> tuple[Config, dict[str, _UnusedSettingError]]:
+    """The configuration, and what it leaves out because no method that was chosen has such a setting."""
     given = [_parse(text) for text in overrides]
     # An override replaces what the file says of the same thing, the parameters of another method included.
     kept = [s for s in _flatten(base or {}) if not any(s[0] == key or s[0].startswith(f"{key}.") for key, _ in given)]
@@ -81,12 +126,16 @@ def resolve(overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None
     # Methods are chosen before their parameters are set, as Hydra does, so that the order of overrides does not matter.
     settings = [*kept, *given]
     settings.sort(key=lambda setting: setting[0].count("."))
+    refused = {}
     for key, value in settings:
-        _set(tree, key, value)
+        try:
+            _set(tree, key, value)
+        except _UnusedSettingError as error:
+            refused[key] = error
     config = Config(tree)
     config.encoder()
     config.selector()
-    return config
+    return config, refused
 
 
 def load_config(path: str | Path) -> dict[str, Any]:
@@ -112,15 +161,29 @@ def load_config(path: str | Path) -> dict[str, Any]:
 def sweep(overrides: Sequence[str]) -> list[list[str]]:
     """All combinations of overrides with several values: ``["a=1,2", "b=3"]`` → ``[["a=1", "b=3"], ["a=2",
     "b=3"]]``.
+
+    ``glob`` stands for all methods of a group with such a name: ``selector=glob(*)``, ``community=glob([l*,info*])``.
     """
     axes = []
     for text in overrides:
         override = _parser().parse_override(text) if _parses(text) else None
-        if override is not None and override.is_choice_sweep():
+        if override is not None and override.is_choice_sweep() and hasattr(override.value(), "filter"):
+            axes.append([f"{override.key_or_group}={name}" for name in _matching(override.key_or_group, override)])
+        elif override is not None and override.is_choice_sweep():
             axes.append([f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()])
         else:
             axes.append([text])
     return [list(combination) for combination in itertools.product(*axes)]
+
+
+def _matching(group: str, override: Any) -> list[str]:
+    """Names of a group's methods, in the order of its table, that a glob stands for."""
+    if group not in GROUPS:
+        raise StgraphError(f"{override.input_line!r}: glob stands for methods of {', '.join(GROUPS)}; list the values")
+    names: list[str] = override.value().filter(list(registry(group)))
+    if not names:
+        raise StgraphError(f"no {group} has a name as in {override.input_line!r}{nearest('', registry(group))}")
+    return names
 
 
 def _parser() -> Any:
@@ -213,8 +276,14 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
         tree["video"][rest[0]] = value
     elif head not in tree:
         if head in _all_shared():
-            raise StgraphError(f"selector {selector!r} does not use {head!r}; leave it out or choose another selector")
-        known = [*tree, *(f"{group}.{name}" for group, node in tree.items() if isinstance(node, dict) for name in node)]
+            raise _UnusedSettingError(
+                f"selector {selector!r} does not use {head!r}; leave it out or choose another selector", selector
+            )
+        known = [
+            *tree,
+            *_all_shared(),
+            *(f"{group}.{name}" for group, node in tree.items() if isinstance(node, dict) for name in node),
+        ]
         raise StgraphError(f"there is no setting {key!r}{nearest(key, known)}")
     else:
         fields = dataclasses.fields(registry("selector").get(selector))
@@ -240,7 +309,8 @@ def _set_field(node: dict[str, Any], name: str, rest: list[str], group: str | No
         fields = dataclasses.fields(registry(group).get(method["name"]))
         known = {field.name: field.metadata.get("group") for field in fields if field.name in method}
         if rest[0] not in known:
-            raise StgraphError(f"{group} {method['name']!r} has no parameter {rest[0]!r}{nearest(rest[0], known)}")
+            sentence = f"{group} {method['name']!r} has no parameter {rest[0]!r}{nearest(rest[0], known)}"
+            raise _UnusedSettingError(sentence, method["name"])
         _set_field(method, rest[0], rest[1:], known[rest[0]], value, key)
 
 

@@ -68,11 +68,12 @@ class SpatioTemporalGraph:
 
     def take_edges(self, mask: Tensor) -> SpatioTemporalGraph:
         """The same vertices with only the edges where ``mask`` (E,) bool is True."""
+        places = kernels.places(mask)
         return replace(
             self,
-            edge_index=self.edge_index[:, mask],
-            edge_weight=self.edge_weight[mask],
-            edge_kind=self.edge_kind[mask],
+            edge_index=kernels.take(self.edge_index, places),
+            edge_weight=kernels.take(self.edge_weight, places),
+            edge_kind=kernels.take(self.edge_kind, places),
         )
 
     def prune(self, similarity_threshold: float) -> SpatioTemporalGraph:
@@ -206,8 +207,8 @@ def build_graph(
     Args:
         tokens: one or many videos.
         edges: what is joined; the paper's E_S ∪ E_T by default.
-        separators_as_vertices: newline tokens take part as vertices one column right of (or one row below) the grid, as
-            in the authors' release; by default they are left out.
+        separators_as_vertices: separators take part as vertices one column right of the grid (or one row below or
+            above), as in the authors' release; by default they are left out.
 
     Raises:
         StgraphError: features that are NaN or Inf, naming the video and the frame.
@@ -234,8 +235,11 @@ def build_graph(
             cosines = partial(_lattice_cosines, lattice)
         else:
             margin = int(separators_as_vertices)
-            vertices = torch.full((grid.frames, grid.height + margin, grid.width + margin), -1, device=tokens.device)
-            vertices[tuple(coords[rows].T)] = torch.arange(rows.start, rows.stop, device=tokens.device)
+            above = int(bool((coords[rows, 1] < 0).any()))
+            size = (grid.frames, above + grid.height + margin, grid.width + margin)
+            vertices = torch.full(size, -1, device=tokens.device)
+            frame, row, column = coords[rows].T
+            vertices[frame, row + above, column] = torch.arange(rows.start, rows.stop, device=tokens.device)
             norm[rows] = kernels.norms(tokens.features, token[rows])
             cosines = partial(_sparse_cosines, tokens.features, norm, token, vertices)
             weights_at = cosines(offsets)

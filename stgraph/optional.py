@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .errors import StgraphError
@@ -30,3 +32,19 @@ def require(module: str, *, extra: str, needed_by: str) -> Any:
         raise StgraphError(
             f'{needed_by} needs the library {module}, {reason}; install it with: pip install "stgraph-simdiff[{extra}]"'
         ) from error
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No reports and progress bars from transformers: what matters of them is raised as an error."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -16,6 +16,7 @@ from .errors import StgraphError
 from .output import output_folder
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from .metrics import Quality
@@ -118,21 +119,28 @@ def compress(encoded: Encoding, config: Config) -> Run:
     Raises:
         StgraphError: anything wrong with the selection, such as a signal that the selector needs and lacks.
     """
+    tokens, seconds = encoded.tokens, dict(encoded.seconds)
+    with _timed("select", seconds):
+        selection = config.selector()(tokens, encoded.signals)
+    with _timed("measure", seconds):
+        quality = measure(config, tokens, selection, encoded.events)
+    return Run(config, encoded.video, tokens, selection, quality, seconds)
+
+
+def measure(
+    config: Config, tokens: VideoTokens, selection: Selection, events: dict[str, Tensor] | None = None
+) -> dict[str, Quality]:
+    """Quality of a selection that ``config`` led to, and of the floors at the same retention, by selector name."""
     from .metrics import evaluate
     from .registry import registry
 
-    selector = config.selector()
-    tokens, seconds = encoded.tokens, dict(encoded.seconds)
-    with _timed("select", seconds):
-        selection = selector(tokens, encoded.signals)
-    with _timed("measure", seconds):
-        own = config.data["selector"]["name"]
-        quality = {own: evaluate(tokens, selection, encoded.events)}
-        for name in FLOORS:
-            if name != own:
-                floor = registry("selector").build({"name": name, "retention": selector.retention})
-                quality[name] = evaluate(tokens, floor(tokens), encoded.events)
-    return Run(config, encoded.video, tokens, selection, quality, seconds)
+    own, retention = config.data["selector"]["name"], config.data["retention"]
+    quality = {own: evaluate(tokens, selection, events or {})}
+    for name in FLOORS:
+        if name != own:
+            floor = registry("selector").build({"name": name, "retention": retention})
+            quality[name] = evaluate(tokens, floor(tokens), events or {})
+    return quality
 
 
 @contextmanager
@@ -172,13 +180,14 @@ def _check_encoded(tokens: VideoTokens, encoder: object) -> None:
         )
 
 
-def save(run: Run, folder: str | Path, *, overwrite: bool = False) -> None:
+def save(run: Run, folder: str | Path, *, overwrite: bool = False, also: Mapping[str, str] | None = None) -> None:
     """Write the selection, the configuration, the pictures and the report: all of it, or nothing.
 
     Args:
         run: what :func:`compress` returned.
         folder: the output folder.
         overwrite: replace another run that it holds.
+        also: further text files, by name.
 
     Raises:
         StgraphError: the folder is taken or cannot be written to.
@@ -203,9 +212,11 @@ def save(run: Run, folder: str | Path, *, overwrite: bool = False) -> None:
                 "quality": {name: quality.as_dict() for name, quality in run.quality.items()},
                 "notes": list(run.notes),
                 "stages": run.seconds,
-                "versions": versions(),
+                "versions": versions(run.tokens.device),
             },
         )
+        for name, text in (also or {}).items():
+            (new / name).write_text(text, "utf-8")
         (new / "config.yaml").write_text(run.config.to_yaml(), "utf-8")
         grid = run.tokens.grids[0]
         frame_sheet(run.video, run.selection, grid).save(new / "frames.png")
@@ -223,12 +234,14 @@ def save(run: Run, folder: str | Path, *, overwrite: bool = False) -> None:
             quality=list(run.quality.items()),
             config=run.config.data,
             seconds={**run.seconds, **run.selection.seconds},
-            versions=versions(),
+            versions=versions(run.tokens.device),
         )
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of what a result depends on."""
+def versions(device: torch.device | str = "cpu") -> dict[str, str]:
+    """Versions of Python and of what a result depends on, and the kernels that serve on this device."""
+    from .kernels import active
+
     names = ("stgraph-simdiff", "torch", "numpy", "scipy", "av", "transformers", "igraph", "leidenalg")
     found = {"python": platform.python_version()}
     for name in names:
@@ -236,4 +249,4 @@ def versions() -> dict[str, str]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return found | {"kernels": active(device)}

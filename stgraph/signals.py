@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from .errors import StgraphError
@@ -41,15 +43,59 @@ class Signals:
             if not bool(value.isfinite().all()):
                 raise StgraphError(f"signal {field.name} holds NaN or Inf")
 
+    def take(self, rows: Tensor) -> Signals:
+        """The signals of some of the tokens."""
+        return Signals(**{f.name: None if (v := getattr(self, f.name)) is None else v[rows] for f in fields(Signals)})
+
+    def with_llm_attention(self, llm_attention: Tensor) -> Signals:
+        """The same signals beside this ``llm_attention``, (N,)."""
+        return replace(self, llm_attention=llm_attention)
+
     def require(self, name: str, method: str) -> Tensor:
         """The signal called ``name``, or a sentence that says who needs it and where it comes from."""
         value = getattr(self, name)
         if value is None:
             source = (
-                "an attached video LLM"
+                "a video LLM that a selector is attached to with trim='inside'"
                 if name == "llm_attention"
-                else "an encoder that has attention, such as encoder=hf"
+                else "an encoder that has attention, such as encoder=hf, or a video LLM whose vision tower can be read"
             )
             raise StgraphError(f"{method} needs the signal {name}, which comes from {source}; none was given")
         tensor: Tensor = value
         return tensor
+
+
+class DeferredSignals(Signals):
+    """Signals of an encoder that are computed when a method first asks for one of them."""
+
+    _encoder: Callable[[], Signals]
+
+    def __init__(self, encoder: Callable[[], Signals], llm_attention: Tensor | None = None) -> None:
+        """Take ``encoder``, which makes signals that fit the tokens, and what is known already."""
+        object.__setattr__(self, "llm_attention", llm_attention)
+        object.__setattr__(self, "_encoder", cache(encoder))
+
+    if not TYPE_CHECKING:  # properties in the place of fields
+
+        @property
+        def encoder_attention(self) -> Tensor | None:
+            """(N,) attention received in the encoder."""
+            return self._encoder().encoder_attention
+
+        @property
+        def encoder_keys(self) -> Tensor | None:
+            """(N, d_k) keys of the encoder."""
+            return self._encoder().encoder_keys
+
+    def check(self, num_tokens: int) -> None:
+        """Raise :class:`StgraphError` unless what is known already fits."""
+        Signals(llm_attention=self.llm_attention).check(num_tokens)
+
+    def take(self, rows: Tensor) -> Signals:
+        """The signals of some of the tokens, still to be computed."""
+        known = Signals(llm_attention=self.llm_attention).take(rows)
+        return DeferredSignals(lambda: self._encoder().take(rows), known.llm_attention)
+
+    def with_llm_attention(self, llm_attention: Tensor) -> Signals:
+        """The same signals, still to be computed, beside this ``llm_attention``, (N,)."""
+        return DeferredSignals(self._encoder, llm_attention)

@@ -194,6 +194,8 @@ class Representatives(SimilarityThreshold):
 def prune_by_video(graph: SpatioTemporalGraph, thresholds: Sequence[ChosenThreshold]) -> SpatioTemporalGraph:
     """G′ with a τ_sim for every video: edges strictly below that of their video are dropped."""
     values = [on_grid(chosen.threshold) for chosen in thresholds]
+    if len(set(values)) == 1:
+        return graph.take_edges(graph.edge_weight >= values[0])
     lowest = torch.tensor(values, dtype=torch.float64, device=graph.batch.device)
     return graph.take_edges(graph.edge_weight >= lowest[graph.batch[graph.edge_index[0]]])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from .errors import StgraphError, check_choice
 
 FEATURE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
-SeparatorLayout = Literal["none", "row", "frame", "trailing"]
+SeparatorLayout = Literal["none", "row", "frame", "frame_start", "trailing"]
 
 
 class Grid(NamedTuple):
@@ -35,14 +35,14 @@ class VideoTokens:
     """The visual tokens of one or many videos: the vertices-to-be of the spatiotemporal graph.
 
     Tokens are grouped by video and lie in raster order (frame, row, column) within each; grid positions may be missing.
-    Separators (the newline tokens that LLaVA models put between rows or after a video) are tokens of the LLM but of no
-    grid position; a row separator sits at column ``width`` of its row.
+    Separators (the newline tokens that LLaVA models put between rows or after a video, a frame's [CLS]) are tokens of
+    the LLM but of no grid position; a row separator sits at column ``width`` of its row, a frame's [CLS] at row −1.
 
     Attributes:
         features: (N, d) float32, float16 or bfloat16; never copied, any device.
         coords: (N, 3) int64, (frame, row, column) of each token.
         batch: (N,) int64, which video each token belongs to, non-decreasing.
-        separator: (N,) bool, True for newline tokens.
+        separator: (N,) bool, True for separators.
         grids: one :class:`Grid` per video.
         timestamps: one (frames,) float64 tensor of seconds per video, or None when unknown.
 
@@ -170,15 +170,16 @@ class VideoTokens:
             features: (N, d).
             grid: (T, H, W) of the visual tokens, separators not counted.
             separators: where newline tokens lie: ``"none"``; ``"row"``, one after each row (LLaVA-Video); ``"frame"``,
-                one after each frame; ``"trailing"``, one after the video (LLaVA-OneVision).
+                one after each frame; ``"frame_start"``, one before each frame (the [CLS] tokens of Video-LLaVA);
+                ``"trailing"``, one after the video (LLaVA-OneVision).
 
         Raises:
             StgraphError: N is not what the grid and the separators add up to.
         """
-        check_choice("separators", separators, ("none", "row", "frame", "trailing"))
+        check_choice("separators", separators, get_args(SeparatorLayout))
         grid = Grid(*grid)
         frames, height, width = grid
-        count = {"none": 0, "row": frames * height, "frame": frames, "trailing": 1}[separators]
+        count = separator_count(grid, separators)
         if features.ndim != 2 or features.shape[0] != grid.size + count:
             raise StgraphError(
                 f"a grid of {frames} × {height} × {width} tokens"
@@ -189,12 +190,14 @@ class VideoTokens:
         columns = width + (separators == "row")
         axes = [torch.arange(n, device=device) for n in (frames, height, columns)]
         coords = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-        if separators == "frame":
-            after = torch.stack([axes[0], torch.full_like(axes[0], height), torch.zeros_like(axes[0])], -1)
-            coords = torch.cat([coords.view(frames, -1, 3), after[:, None]], 1).reshape(-1, 3)
+        if separators in ("frame", "frame_start"):
+            row = height if separators == "frame" else -1
+            places = torch.stack([axes[0], torch.full_like(axes[0], row), torch.zeros_like(axes[0])], -1)[:, None]
+            area = coords.view(frames, -1, 3)
+            coords = torch.cat([area, places] if row > 0 else [places, area], 1).reshape(-1, 3)
         elif separators == "trailing":
             coords = torch.cat([coords, torch.tensor([[frames - 1, height, 0]], device=device)])
-        separator = (coords[:, 2] == width) | (coords[:, 1] == height)
+        separator = (coords[:, 2] == width) | (coords[:, 1] == height) | (coords[:, 1] < 0)
         return cls(features, coords, torch.zeros(len(coords), dtype=torch.int64, device=device), separator, (grid,))
 
     @classmethod
@@ -291,9 +294,17 @@ class VideoTokens:
             return None
         if separators == frames and bool((coords[area :: area + 1, 1] == height).all()):
             return x.view(frames, area + 1, -1)[:, :area].view(frames, height, width, -1)
+        if separators == frames and bool((coords[:: area + 1, 1] < 0).all()):
+            return x.view(frames, area + 1, -1)[:, 1:].view(frames, height, width, -1)
         if not bool(self.separator[rows][: frames * area].any()):
             return x[: frames * area].view(frames, height, width, -1)
         return None
+
+
+def separator_count(grid: Grid, layout: SeparatorLayout) -> int:
+    """How many separators a layout adds to a grid."""
+    frames, height, _ = grid
+    return {"none": 0, "row": frames * height, "frame": frames, "frame_start": frames, "trailing": 1}[layout]
 
 
 def _as_videos(value: Tensor | Sequence[Tensor], ndim: int, message: str) -> list[Tensor]:

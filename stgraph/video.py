@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from uuid import uuid4
@@ -175,6 +175,81 @@ def read_video(
     Raises:
         StgraphError: no such file, not a video, no frames, audio only, truncated or corrupt, or arguments out of range.
     """
+    plan = _plan(path, frames=frames, fps=fps, stride=stride, start=start, end=end, size=size, allow=allow_corrupt)
+    with _reporter(progress) as report:
+        pictures, timestamps, notes = _gather(plan, report)
+    if plan.wanted is not None and len(timestamps) < plan.wanted:
+        notes.append(f"{plan.wanted} frames were asked for; {len(timestamps)} distinct ones are shown at these times")
+    return Video(pictures, timestamps, str(path), plan.index.duration, (*plan.index.notes, *notes, *plan.damage.notes))
+
+
+def read_blocks(
+    path: str | Path,
+    block: int = 64,
+    *,
+    frames: int | None = None,
+    fps: float | None = None,
+    stride: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    size: int | None = None,
+    allow_corrupt: bool = False,
+    progress: bool | Progress = False,
+) -> Iterator[Video]:
+    """The frames that :func:`read_video` samples, a few at a time: memory is that of one block.
+
+    Args:
+        path: this and all that is not said here as for :func:`read_video`.
+        block: frames of each video that is returned, ≥ 1; the last may have fewer.
+
+    Returns:
+        The blocks in order of time. Each of the ``notes`` comes with the first block for which it is known.
+
+    Raises:
+        StgraphError: as :func:`read_video`; damage inside the file is found when its block is reached.
+    """
+    check_number("block", block, at_least=1, integer=True)
+    plan = _plan(path, frames=frames, fps=fps, stride=stride, start=start, end=end, size=size, allow=allow_corrupt)
+    return _blocks(plan, block, progress)
+
+
+def _blocks(plan: _Plan, block: int, progress: bool | Progress) -> Iterator[Video]:
+    notes: dict[str, None] = {}
+    said: set[str] = set()
+    times = plan.index.times
+    with _reporter(progress) as report:
+        pictures = _pictures_of(plan, notes, report)
+        while held := list(islice(pictures, block)):
+            known = [note for note in (*plan.index.notes, *notes, *plan.damage.notes) if note not in said]
+            said.update(known)
+            seconds = torch.from_numpy(times[[number for number, _ in held]])
+            frames = torch.stack([image for _, image in held])
+            yield Video(frames, seconds, str(plan.path), plan.index.duration, tuple(known))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which frames of a file to decode: ``chosen`` (T,) int64 of them, ``wanted`` how many were asked for."""
+
+    path: Path
+    index: _Index
+    chosen: np.ndarray
+    wanted: int | None
+    size: int | None
+    damage: _Damage
+
+
+def _plan(
+    path: str | Path,
+    *,
+    frames: int | None,
+    fps: float | None,
+    stride: int | None,
+    start: float | None,
+    end: float | None,
+    size: int | None,
+    allow: bool,
+) -> _Plan:
     given = {"frames": frames, "fps": fps, "stride": stride}
     if sum(value is not None for value in given.values()) > 1:
         raise StgraphError(f"give one of frames, fps and stride, got {given}")
@@ -184,17 +259,12 @@ def read_video(
     if fps is not None:
         check_number("fps", fps, above=0)
     source = Path(path)
-    damage = _Damage(source, allow_corrupt)
-
+    damage = _Damage(source, allow)
     index = _scan(source, damage)
     begin, stop = _window(source, start, end, index.duration, index.longest)
     wanted = DEFAULT_FRAMES if frames is fps is stride is None else frames
     chosen = choose_frames(index.times, start=begin, end=stop, frames=wanted, fps=fps, stride=stride)
-    with _reporter(progress) as report:
-        pictures, timestamps, notes = _render(source, index, chosen, size, damage, report)
-    if wanted is not None and len(timestamps) < wanted:
-        notes.append(f"{wanted} frames were asked for; {len(timestamps)} distinct ones are shown at these times")
-    return Video(pictures, timestamps, str(path), index.duration, (*index.notes, *notes, *damage.notes))
+    return _Plan(source, index, chosen, wanted, size, damage)
 
 
 @dataclass(frozen=True)
@@ -445,16 +515,32 @@ def _pictures(
     yield from decode(None)
 
 
-def _render(
-    path: Path, index: _Index, chosen: np.ndarray, size: int | None, damage: _Damage, report: Progress
-) -> tuple[Tensor, Tensor, list[str]]:
+def _gather(plan: _Plan, report: Progress) -> tuple[Tensor, Tensor, list[str]]:
     """The chosen frames as (T, 3, H, W) uint8, their seconds, and notes."""
-    pictures: Tensor | None = None
-    numbers: list[int] = []
     notes: dict[str, None] = {}
-    stored = scaled = (0, 0)
-    for done, (wanted, number, frame) in enumerate(_sampled(path, index, chosen, damage), start=1):
-        report(done, len(chosen))
+    pictures = torch.empty(0, dtype=torch.uint8)
+    numbers: list[int] = []
+    for number, image in _pictures_of(plan, notes, report):
+        if not numbers:
+            pictures = torch.empty((len(plan.chosen), *image.shape), dtype=torch.uint8)
+        pictures[len(numbers)] = image
+        numbers.append(number)
+    return pictures[: len(numbers)], torch.from_numpy(plan.index.times[numbers]), list(notes)
+
+
+def _pictures_of(plan: _Plan, notes: dict[str, None], report: Progress) -> Iterator[tuple[int, Tensor]]:
+    """Number and (3, H, W) uint8 picture of every chosen frame that is there, at least one; each frame once.
+
+    Sentences that a user should know are added to ``notes``.
+    """
+    index, damage, size = plan.index, plan.damage, plan.size
+    last = -1
+    stored: tuple[int, int] | None = None
+    scaled = (0, 0)
+    rotation: int | None = None
+    matrix: np.ndarray | None = None
+    for done, (wanted, number, frame) in enumerate(_sampled(plan.path, index, plan.chosen, damage), start=1):
+        report(done, len(plan.chosen))
         # Field pairs and hidden reference frames are packets without a picture of their own: on screen is the frame
         # before. Anything further back was lost.
         if frame is None or wanted - number > 1:
@@ -462,27 +548,32 @@ def _render(
             continue
         if frame.is_corrupt:
             damage.found(f"the frame at {index.times[wanted]:.2f} s is damaged")
-        if numbers and number <= numbers[-1]:
+        if number <= last:
             continue
-        if pictures is None:
+        if stored is None:
             stored = (frame.height, frame.width)
             scale = 1.0 if size is None else size / min(stored)
             scaled = (max(1, round(frame.height * scale)), max(1, round(frame.width * scale)))
         elif (frame.height, frame.width) != stored:
             notes["the frame size changes within the file; frames were scaled to the first one"] = None
-        image, upright = _upright(frame, scaled)
+        # A frame that was asked for side data stays until Python looks for cycles: asked each time, they would pile up.
+        if frame.rotation != rotation:
+            rotation, matrix = frame.rotation, _display_matrix(frame)
+        image, upright = _upright(frame, scaled, matrix)
         if not upright:
             notes["the file asks for a rotation that is no quarter turn; frames are kept as stored"] = None
-        if pictures is None:
-            pictures = torch.empty((len(chosen), 3, *image.shape[:2]), dtype=torch.uint8)
-        pictures[len(numbers)] = torch.from_numpy(image).permute(2, 0, 1)
-        numbers.append(number)
-    if pictures is None:
-        raise StgraphError(f"no frame of {path} can be decoded; the file is corrupt or its codec is not supported")
-    return pictures[: len(numbers)], torch.from_numpy(index.times[numbers]), list(notes)
+        last = number
+        yield number, torch.from_numpy(image).permute(2, 0, 1)
+    if stored is None:
+        raise StgraphError(f"no frame of {plan.path} can be decoded; the file is corrupt or its codec is not supported")
 
 
-def _upright(frame: VideoFrame, scaled: tuple[int, int]) -> tuple[np.ndarray, bool]:
+def _display_matrix(frame: VideoFrame) -> np.ndarray | None:
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return None if matrix is None else np.frombuffer(cast("bytes", matrix), dtype=np.int32).copy()
+
+
+def _upright(frame: VideoFrame, scaled: tuple[int, int], matrix: np.ndarray | None) -> tuple[np.ndarray, bool]:
     """The frame as (H, W, 3) uint8 RGB, ``scaled`` (rows, columns) and then turned as its display matrix asks.
 
     The matrix maps stored to shown coordinates: x' = a·x + c·y, y' = b·x + d·y, in 16.16 fixed point.
@@ -491,10 +582,9 @@ def _upright(frame: VideoFrame, scaled: tuple[int, int]) -> tuple[np.ndarray, bo
     shrinks = height < frame.height
     rgb = frame.reformat(width, height, "rgb24", interpolation="AREA" if shrinks else "BILINEAR").to_ndarray()
     image = cast("np.ndarray", rgb)
-    matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return image, True
-    a, b, _, c, d = np.frombuffer(cast("bytes", matrix), dtype=np.int32)[:5].tolist()
+    a, b, _, c, d = matrix[:5].tolist()
     straight, turned = a and d and not (b or c), b and c and not (a or d)
     if turned:
         image = image.swapaxes(0, 1)

@@ -9,6 +9,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import hypothesis
 import torch
 
+if not torch.cuda.is_available():  # Triton asks when it is first imported, which other libraries may do
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 hypothesis.settings.register_profile("default", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
 hypothesis.settings.load_profile("default")
 # Many small tensors on busy cores: threads would wait for each other. Tests of thread counts set their own.

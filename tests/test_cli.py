@@ -14,7 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from stgraph import Selection, StgraphError, Verdict, read_video
+from stgraph import Selection, StgraphError, Verdict, kernels, read_video
 from stgraph.budget import ceil_share
 from stgraph.cli import main
 from stgraph.config import load_config, resolve
@@ -88,6 +88,7 @@ def test_compress_writes_everything(run_folder):
     assert record["quality"]["simdiff"]["event_recall"] > record["quality"]["random"]["event_recall"]
     assert {"read", "encode", "select", "measure"} <= record["stages"].keys()
     assert record["versions"]["torch"] == torch.__version__
+    assert record["versions"]["kernels"] == kernels.active()
     assert len(read_video(folder / "overlay.mp4", stride=1)) == 16
     for word in (str(record["kept"]), record["digest"], "coverage", "event recall", "random", "uniform", "report.html"):
         assert word in out

@@ -9,8 +9,22 @@ import pytest
 import torch
 
 from stgraph import Signals, StgraphError, STSimDiff, VideoTokens
-from stgraph.compare import combinations, compare, figure, jaccard, markdown, save, table, text
+from stgraph.cli import main
+from stgraph.compare import (
+    Comparison,
+    Failure,
+    combinations,
+    compare,
+    figure,
+    jaccard,
+    markdown,
+    save,
+    summary,
+    table,
+    text,
+)
 from stgraph.config import resolve
+from stgraph.sample import render_sample
 
 from .strategies import features
 
@@ -25,7 +39,7 @@ def tokens():
 @pytest.fixture(scope="module")
 def results(tokens):
     events = {"cut": tokens.coords[:, 0] == 3, "flash": tokens.coords[:, 0] == 4}
-    return compare(tokens, Signals(), combinations(WORDS), events=events)
+    return compare(tokens, Signals(), combinations(WORDS), events=events).results
 
 
 def test_every_combination_once(results):
@@ -65,14 +79,151 @@ def test_table_says_what_it_measures(results):
 
 
 def test_selectors_without_a_graph_have_no_communities(tokens):
-    results = compare(tokens, Signals(), combinations(["selector=random,uniform,simdiff"]))
+    results = compare(tokens, Signals(), combinations(["selector=random,uniform,simdiff"])).results
     heads, rows = table(results)
     assert [row[heads.index("communities")] is None for row in rows] == [True, True, False]
     assert "–" in markdown(heads, rows)
     figure(results, "title")
+    assert "communities" not in table(results[:2])[0], "where no row has any, there is no column of them"
+
+
+ISSUE = ["selector=simdiff,fastv,visionzip,framefusion,evs,random,uniform", "retention=0.1,0.3,0.5"]
+
+
+def test_methods_without_their_signal_cost_the_others_nothing(tokens, tmp_path):
+    comparison = compare(tokens, Signals(), combinations(ISSUE))
+    ran = ("simdiff", "evs", "random", "uniform")
+    assert [row.words for row in comparison.results] == [
+        {"selector": name, "retention": share} for name in ran for share in ("0.1", "0.3", "0.5")
+    ]
+    assert len(comparison.failures) == 9
+    note = next(note for note in comparison.notes if "fastv" in note)
+    assert note.startswith("not run: selector=fastv retention=0.1,0.3,0.5, because selector 'fastv' needs the signal")
+    assert "selector.signal=features" in note
+    save(comparison, tmp_path / "out", "clip")
+    records = json.loads((tmp_path / "out" / "compare.json").read_text("utf-8"))
+    assert len(records) == 21
+    assert [(r["selector"], r["retention"]) for r in records if "not run" in r] == [
+        (failure.words["selector"], failure.words["retention"]) for failure in comparison.failures
+    ]
+    assert f"- {note}" in (tmp_path / "out" / "compare.md").read_text("utf-8").splitlines()
+
+
+def test_a_setting_serves_the_selectors_that_have_it(tokens):
+    words = ["selector=simdiff,fastervlm,visionzip,prumerge", "selector.signal=features", "retention=0.1,0.3"]
+    comparison = compare(tokens, Signals(), combinations(words))
+    assert len(comparison.results) == 8
+    assert comparison.failures == []
+    assert comparison.notes == ["selector.signal is not used by simdiff"]
+
+
+def test_a_setting_that_varies_does_not_repeat_rows_without_it():
+    chosen = combinations(["selector=random,simdiff", "community=components,leiden"])
+    assert [words for words, _ in chosen] == [
+        {"selector": "random", "community": "–"},
+        {"selector": "simdiff", "community": "components"},
+        {"selector": "simdiff", "community": "leiden"},
+    ]
+
+
+def test_failures_that_are_no_product_are_listed():
+    def failed(selector: str, retention: str) -> Failure:
+        return Failure({"selector": selector, "retention": retention}, resolve(), "of the moon")
+
+    rows = [failed("evs", "0.1"), failed("evs", "0.3"), failed("dart", "0.1")]
+    (note,) = Comparison([], rows).notes
+    assert note == (
+        "not run: selector=evs retention=0.1; selector=evs retention=0.3; selector=dart retention=0.1, "
+        "because of the moon"
+    )
+
+
+def test_the_command_line_says_what_could_not_be_run(tmp_path, monkeypatch, capsys):
+    clip = render_sample(tmp_path / "sample.mp4", size=(96, 160), fps=12)
+    words = [str(clip.path), *ISSUE, "video.frames=8", "encoder.tokens_per_frame=24", "--output", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["stgraph", "compare", *words, "--events", str(clip.events_path)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line.split()[0]: line.split()[1:] for line in lines if line.startswith(("simdiff", "evs", "rand", "unif"))}
+    assert set(rows) == {"simdiff", "evs", "random", "uniform"}
+    assert {len(row) for row in rows.values()} == {12}, "four figures at three retentions"
+    assert sum(line.startswith("note: not run: selector=") for line in lines) == 3
+    assert len(json.loads((tmp_path / "out" / "compare.json").read_text("utf-8"))) == 21
+
+
+def test_nothing_could_be_run(tokens):
+    with pytest.raises(StgraphError, match="selector 'fastv' needs the signal llm_attention"):
+        compare(tokens, Signals(), combinations(["selector=fastv,framefusion"]))
+
+
+def dots(results) -> dict[str, list[dict[str, list[float]]]]:
+    """What a figure shows: rows, and for each kind of dot in each panel the values by row."""
+    shown = figure(results, "title")
+    rows = [label.get_text() for label in shown.axes[0].get_yticklabels()]
+    kinds = [text.get_text() for text in shown.legends[0].get_texts()] if shown.legends else [""]
+    points = []
+    for axes in shown.axes:
+        marked = [line for line in axes.lines if line.get_marker() not in ("", "None")]
+        assert len(marked) == len(kinds)
+        points.append(
+            {k: dict(zip((rows[int(y)] for y in m.get_ydata()), m.get_xdata(), strict=True))
+             for k, m in zip(kinds, marked, strict=True)}
+        )  # fmt: skip
+    return {"rows": rows, "kinds": kinds, "points": points}
+
+
+def test_figure_has_a_row_for_each_word_and_a_shade_for_each_number(tokens):
+    words = ["retention=0.5,0.1,0.3", "selector=uniform,divprune,simdiff"]
+    results = compare(tokens, Signals(), combinations(words)).results
+    shown = dots(results)
+    assert shown["kinds"] == ["0.1", "0.3", "0.5"]
+    coverage, error, seconds = shown["points"]
+    for result in results:
+        name, share = result.words["selector"], result.words["retention"]
+        assert coverage[share][name] == result.quality.coverage
+        assert error[share][name] == result.quality.reconstruction_error
+        assert seconds[share][name] == result.seconds
+    mean = {name: sum(coverage[share][name] for share in shown["kinds"]) for name in shown["rows"]}
+    assert list(mean) == sorted(mean, key=mean.get, reverse=True), "the best first"
+
+
+def test_summary_puts_the_numbers_side_by_side(tokens):
+    words = ["retention=0.5,0.1", "selector=uniform,divprune"]
+    comparison = compare(tokens, Signals(), combinations(words))
+    heads, rows = summary(comparison.results)
+    assert heads == ["selector"] + [
+        f"{panel} {share}" for panel in ("coverage", "reconstruction error", "seconds") for share in ("0.1", "0.5")
+    ]
+    assert [row[0] for row in rows] == dots(comparison.results)["rows"]
+    found = {row[0]: dict(zip(heads, row, strict=True)) for row in rows}
+    for result in comparison.results:
+        name, share = result.words["selector"], result.words["retention"]
+        assert found[name][f"coverage {share}"] == result.quality.coverage
+        assert found[name][f"seconds {share}"] == result.seconds
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["retention=0.1,0.3"], ["selector=random,uniform"], ["selector=random,uniform", "separators=keep,drop"]],
+)
+def test_summary_only_where_it_is_shorter(tokens, words):
+    assert summary(compare(tokens, Signals(), combinations(words)).results) is None
+
+
+def test_figure_of_numbers_alone_keeps_their_order(tokens):
+    results = compare(tokens, Signals(), combinations(["retention=0.5,0.1"])).results
+    assert dots(results)["rows"] == ["0.5", "0.1"]
+
+
+def test_figure_of_one_result(tokens):
+    results = compare(tokens, Signals(), combinations([])).results
+    assert dots(results)["rows"] == ["default"]
 
 
 def test_files(results, tmp_path):
+    results = Comparison(results, [])
     save(results, tmp_path / "out", "clip")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "compare.csv",
@@ -80,18 +231,18 @@ def test_files(results, tmp_path):
         "compare.md",
         "compare.png",
     ]
-    _, rows = table(results)
+    _, rows = table(results.results)
     with (tmp_path / "out" / "compare.csv").open(encoding="utf-8", newline="") as file:
         assert len(list(csv.reader(file))) == 1 + len(rows)
     records = json.loads((tmp_path / "out" / "compare.json").read_text("utf-8"))
-    assert [resolve([], record["config"]) for record in records] == [result.config for result in results]
+    assert [resolve([], record["config"]) for record in records] == [result.config for result in results.results]
     with pytest.raises(StgraphError, match="already holds a run"):
         save(results, tmp_path / "out", "clip")
     save(results, tmp_path / "out", "clip", overwrite=True)
 
 
 def test_nothing_varies(tokens):
-    (result,) = compare(tokens, Signals(), combinations([]))
+    (result,) = compare(tokens, Signals(), combinations([])).results
     assert result.name == "default"
     assert table([result])[0][0] == "configuration"
 

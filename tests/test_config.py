@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stgraph import StgraphError, STSimDiff
-from stgraph.config import load_config, resolve, sweep
+from stgraph.config import load_config, resolve, resolve_all, sweep
 from stgraph.difference import Percentile
 from stgraph.importance.graph import Centrality
 from stgraph.registry import GROUPS, registry
@@ -154,3 +154,63 @@ def test_sweep_is_the_product():
         ["community=louvain", "retention=0.1", "video.fps=2"],
         ["community=louvain", "retention=0.3", "video.fps=2"],
     ]
+
+
+def test_glob_names_methods():
+    assert sweep(["selector=glob(*)"]) == [[f"selector={name}"] for name in registry("selector")]
+    words = sweep(["community=glob([l*,info*],exclude=leiden)", "retention=0.1,0.2"])
+    assert words[:2] == [["community=louvain", "retention=0.1"], ["community=louvain", "retention=0.2"]]
+    assert {first for first, _ in words} == {
+        f"community={name}" for name in registry("community") if name.startswith(("l", "info")) and name != "leiden"
+    }
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [("selector=glob(xyz*)", "no selector has a name as in"), ("retention=glob(*)", "glob stands for methods of")],
+)
+def test_glob_of_nothing(word, sentence):
+    with pytest.raises(StgraphError, match=sentence):
+        sweep([word])
+
+
+def test_settings_apply_where_a_method_has_them():
+    words = ["selector=simdiff,fastervlm,visionzip,random", "selector.signal=features", "community=leiden"]
+    configs = resolve_all(sweep(words))
+    assert [config.selector() for config in configs] == [
+        registry("selector").build({"name": "simdiff", "community": "leiden"}),
+        registry("selector").build({"name": "fastervlm", "signal": "features"}),
+        registry("selector").build({"name": "visionzip", "signal": "features"}),
+        registry("selector").build("random"),
+    ]
+    assert [config.unused for config in configs] == [
+        {"selector.signal": "simdiff"},
+        {"community": "fastervlm"},
+        {"community": "visionzip"},
+        {"community": "random", "selector.signal": "random"},
+    ]
+    assert resolve(["selector=random"]).unused == {}
+
+
+def test_settings_of_methods_inside_apply_where_they_fit():
+    configs = resolve_all(sweep(["community=components,leiden", "community.resolution=0.5"]))
+    assert [config.data["community"].get("resolution") for config in configs] == [None, 0.5]
+    assert [config.unused for config in configs] == [{"community.resolution": "components"}, {}]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("selector=simdiff selector.signal=features", "selector 'simdiff' has no parameter 'signal'"),
+        (
+            "selector=simdiff,fastervlm selector.singal=features",
+            "none of .* 'selector.singal'; did you mean 'selector.s",
+        ),
+        ("selector=random,uniform community=leiden", "none of random, uniform has the setting 'community'; leave it"),
+        ("selector=random,fastervlm selector.signal=loud", "signal must be one of"),
+        ("selector=random,simdiff comunity=leiden", "did you mean"),
+    ],
+)
+def test_a_setting_that_fits_nothing_is_refused(words, sentence):
+    with pytest.raises(StgraphError, match=sentence):
+        resolve_all(sweep(words.split()))

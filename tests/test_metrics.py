@@ -7,14 +7,18 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stgraph import StgraphError, STSimDiff, VideoTokens
 from stgraph import metrics as module
-from stgraph.metrics import evaluate
+from stgraph.metrics import columns, evaluate
 from stgraph.selectors import SELECTORS
 
+from .selectors.signals import random_signals
 from .strategies import features, retentions, videos
+
+MERGING = ("visionzip", "prumerge", "prumerge_plus", "framefusion", "fastvid", "flashvid", "llava_scissor")
 
 
 @given(videos(), retentions)
@@ -38,6 +42,64 @@ def test_equals_the_definition(tokens, retention):
     assert quality.event_recall is None
 
 
+@given(videos(), retentions, st.sampled_from(MERGING))
+@settings(max_examples=60)
+def test_merged_features_are_what_covers(tokens, retention, name):
+    selection = SELECTORS.build({"name": name, "retention": retention})(tokens, random_signals(tokens))
+    quality = evaluate(tokens, selection)
+    visual = (~tokens.separator).nonzero()[:, 0].tolist()
+    x = tokens.features.double()
+    unit = torch.nn.functional.normalize(x, dim=-1)
+    given = {}
+    for kept, row in zip(selection.indices.tolist(), selection.apply(tokens.features), strict=True):
+        if not tokens.separator[kept]:
+            same = torch.equal(row, tokens.features[kept])
+            given[kept] = (torch.nn.functional.normalize(row.double(), dim=-1), same)
+    best = [
+        1.0 if i in given and given[i][1] else max(float(unit[i] @ direction) for direction, _ in given.values())
+        for i in visual
+    ]
+    assert quality.coverage == pytest.approx(sum(best) / len(best), abs=2e-5)
+    lost = sum(float(x[i] @ x[i]) * (1 - max(0.0, b) ** 2) for i, b in zip(visual, best, strict=True))
+    total = sum(float(x[i] @ x[i]) for i in visual)
+    assert quality.reconstruction_error == pytest.approx(lost / total if total else 0.0, abs=5e-5)
+    plain = evaluate(tokens, dataclasses.replace(selection, merge_target=None, merge_weight=None))
+    assert (quality.coverage_unmerged, quality.reconstruction_error_unmerged) == (
+        plain.coverage,
+        plain.reconstruction_error,
+    )
+    assert plain.coverage_unmerged is None
+    assert plain.reconstruction_error_unmerged is None
+
+
+def test_a_merge_by_hand():
+    """Two tokens at right angles, merged: the mean lies at 45° to both, and covers each with cos 45°."""
+    tokens = VideoTokens.from_grid(torch.eye(2).view(1, 1, 2, 2))
+    whole = STSimDiff(retention=1)(tokens)
+    selection = dataclasses.replace(
+        whole,
+        indices=torch.tensor([0]),
+        merge_target=torch.tensor([-1, 0]),
+        merge_weight=torch.tensor([0.5, 0.5]),
+    )
+    quality = evaluate(tokens, selection)
+    assert quality.coverage == pytest.approx(0.5**0.5)
+    assert quality.reconstruction_error == pytest.approx(0.5)
+    assert quality.coverage_unmerged == pytest.approx(0.5)
+    assert quality.reconstruction_error_unmerged == pytest.approx(0.5)
+    longer = dataclasses.replace(selection, merge_weight=torch.tensor([7.0, 7.0]))
+    assert evaluate(tokens, longer).coverage == pytest.approx(quality.coverage), "only directions count"
+
+
+def test_columns_of_merging_only_where_a_row_merges():
+    tokens = VideoTokens.from_grid(features(3, 4, 5, 16, seed=0))
+    rows = [evaluate(tokens, SELECTORS.build(name)(tokens)) for name in ("uniform", "flashvid")]
+    assert "coverage unmerged" not in [column.title for column in columns(rows[:1])]
+    found = {column.title: column.values for column in columns(rows)}
+    assert found["coverage unmerged"] == [None, rows[1].coverage_unmerged]
+    assert found["error unmerged"] == [None, rows[1].reconstruction_error_unmerged]
+
+
 def test_keeping_everything_loses_nothing():
     tokens = VideoTokens.from_grid(features(3, 4, 5, 16, seed=0))
     quality = evaluate(tokens, STSimDiff(retention=1)(tokens), torch.ones(len(tokens), dtype=torch.bool))
@@ -56,6 +118,16 @@ def test_reconstruction_by_hand():
     assert evaluate(tokens, selection).reconstruction_error == pytest.approx(error, abs=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("name", ["simdiff", "flashvid"])
+def test_magnitudes_do_not_matter(name, scale):
+    x = features(3, 4, 4, 16, seed=5)
+    plain, scaled = VideoTokens.from_grid(x), VideoTokens.from_grid(x * scale)
+    expected, found = (evaluate(t, SELECTORS.build(name)(plain)) for t in (plain, scaled))
+    assert found.coverage == pytest.approx(expected.coverage, abs=1e-6)
+    assert found.reconstruction_error == pytest.approx(expected.reconstruction_error, abs=1e-6)
+
+
 def test_event_recall():
     tokens = VideoTokens.from_grid(features(4, 4, 4, 8, seed=1))
     selection = SELECTORS.build({"name": "uniform", "retention": 0.5})(tokens)
@@ -65,22 +137,28 @@ def test_event_recall():
     assert evaluate(tokens, selection, events).event_recall == pytest.approx(float(selection.mask[:10].double().mean()))
 
 
-def test_blocks_change_nothing(monkeypatch):
+@pytest.mark.parametrize("name", ["simdiff", "flashvid"])
+def test_blocks_change_nothing(monkeypatch, name):
     tokens = VideoTokens.from_grid(features(4, 5, 5, 8, seed=2))
-    selection = STSimDiff()(tokens)
+    selection = SELECTORS.build(name)(tokens)
     whole = evaluate(tokens, selection)
     monkeypatch.setattr(module, "_BLOCK", 64)
     again = evaluate(tokens, selection)
     assert again.coverage == pytest.approx(whole.coverage)
     assert again.reconstruction_error == pytest.approx(whole.reconstruction_error)
+    assert again.coverage_unmerged == (whole.coverage_unmerged and pytest.approx(whole.coverage_unmerged))
 
 
-def test_batch_is_the_mean_of_its_videos():
+@pytest.mark.parametrize("name", ["simdiff", "flashvid"])
+def test_batch_is_the_mean_of_its_videos(name):
     parts = [VideoTokens.from_grid(features(3, 4, 4, 8, seed=s)) for s in (0, 1)]
     both = VideoTokens.cat(parts)
-    selector = STSimDiff()
-    alone = [evaluate(p, selector(p)).coverage for p in parts]
-    assert evaluate(both, selector(both)).coverage == pytest.approx(sum(alone) / 2)
+    selector = SELECTORS.build(name)
+    alone = [evaluate(p, selector(p)) for p in parts]
+    together = evaluate(both, selector(both))
+    assert together.coverage == pytest.approx(sum(q.coverage for q in alone) / 2)
+    if name == "flashvid":
+        assert together.coverage_unmerged == pytest.approx(sum(q.coverage_unmerged for q in alone) / 2)
 
 
 def test_refusals():

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
-NAMES = ("01_from_video_to_graph", "02_swap_the_community_algorithm")
+NAMES = ("01_from_video_to_graph", "02_swap_the_community_algorithm", "03_inside_a_video_llm")
 
 
 @pytest.fixture(params=NAMES)

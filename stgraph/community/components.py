@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .. import kernels
 from ..errors import check_choice
 from ..graph import SpatioTemporalGraph
 from .base import CommunityDetector
@@ -21,8 +22,8 @@ class ConnectedComponents(CommunityDetector):
     on a graph pruned at τ_sim.
 
     Attributes:
-        backend: ``"scipy"`` (CPU), ``"torch"`` (where the graph is), ``"cugraph"`` (NVIDIA GPU), or ``"auto"``: scipy
-            for a graph on the CPU, torch elsewhere.
+        backend: ``"scipy"`` (CPU), ``"torch"`` (where the graph is), ``"cugraph"`` (NVIDIA GPU), or ``"auto"``: the
+            fused kernels where they serve, else scipy for a graph on the CPU and torch elsewhere.
     """
 
     backend: Literal["auto", "scipy", "torch", "cugraph"] = "auto"
@@ -32,9 +33,16 @@ class ConnectedComponents(CommunityDetector):
 
     def detect(self, graph: SpatioTemporalGraph) -> Tensor:
         """(V,) component of each vertex."""
-        backend = self.backend
+        backend: str = self.backend
         if backend == "auto":
-            backend = "scipy" if graph.token.device.type == "cpu" else "torch"
+            if graph.token.device.type != "cpu":
+                backend = "torch"
+            else:
+                backend = "fused" if kernels.active() == "fused" else "scipy"
+        if backend == "fused":
+            from ..kernels import fused
+
+            return fused.components(graph.num_nodes, graph.edge_index)
         if backend == "cugraph":
             from . import cugraph_backend
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..edges import TEMPORAL
 from ..errors import StgraphError
 from ..graph import SpatioTemporalGraph
+from ..kernels import places, take
 from .events import Event, group_events
 
 
@@ -102,8 +103,8 @@ class DifferenceDetector(ABC):
 
 def temporal_difference(graph: SpatioTemporalGraph) -> Tensor:
     """1 − w of the temporal edge that ends in each vertex: (V,) float32, the largest of several, 0 where none ends."""
-    temporal = graph.edge_kind == TEMPORAL
-    later, drop = graph.edge_index[1, temporal], 1 - graph.edge_weight[temporal]
+    temporal = places(graph.edge_kind == TEMPORAL)
+    later, drop = take(graph.edge_index[1], temporal), 1 - take(graph.edge_weight, temporal)
     return graph.edge_weight.new_zeros(graph.num_nodes).scatter_reduce(0, later, drop, "amax")
 
 

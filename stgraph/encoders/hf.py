@@ -14,15 +14,15 @@ from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from ..errors import StgraphError, check_choice, check_number
+from ..optional import quiet_transformers
 from ..signals import Signals
 from ..tokens import VideoTokens
 from ..video import Video
+from .attention import AttentionWatch, blocks_of, received, resized
 from .base import Encoded, Encoder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -301,7 +301,8 @@ class _Tower:
             # Whatever a tower has beside patches ([CLS], registers) comes first in its sequence.
             rows = rows.reshape(len(frames), -1, rows.shape[-1])[:, -height * width :]
             rows = rows if order is None else rows[:, order.argsort()]
-            return _pooled(rows.reshape(len(frames), height, width, -1), pool)
+            rows = rows.reshape(len(frames), height, width, -1)
+            return resized(rows, math.ceil(height / pool), math.ceil(width / pool))
 
         recorded = (
             [record.output, torch.cat(record.attention), torch.cat(record.keys)] if attention else [record.output]
@@ -332,12 +333,10 @@ class _Tower:
         return max(1, round(height * scale / unit)) * unit, max(1, round(width * scale / unit)) * unit
 
 
-class _Recorder(TorchFunctionMode):
+class _Recorder(AttentionWatch):
     """While entered, notes the output of one block and the attention inside it.
 
-    Queries and keys are taken where they meet, in ``scaled_dot_product_attention``: after whatever a family does to
-    get there (fused projections, rotary positions, windows), with the fast kernels still in use and nothing patched.
-    The mode is local to the thread, and the two hooks go when it is left, also by an exception.
+    The two hooks go when it is left, also by an exception.
     """
 
     def __init__(self, block: nn.Module, patches: int, *, attention: bool) -> None:
@@ -365,39 +364,11 @@ class _Recorder(TorchFunctionMode):
     def _leave(self, block: nn.Module, inputs: object, output: Any) -> None:
         self._inside, self.output = False, output[0] if isinstance(output, tuple) else output
 
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if self._inside and function is F.scaled_dot_product_attention:
-            query, key, *_ = args
-            scale = kwargs.get("scale") or query.shape[-1] ** -0.5
-            self.attention.append(_received(query, key, scale, self._patches).reshape(-1, 1))
+    def meet(self, query: Tensor, key: Tensor, scale: float) -> None:
+        """Note the attention, where it is the block's."""
+        if self._inside:
+            self.attention.append(received(query, key, scale, self._patches).reshape(-1, 1))
             self.keys.append(key.float().mean(1).flatten(0, 1))
-        return function(*args, **kwargs)
-
-
-def _received(query: Tensor, key: Tensor, scale: float, patches: int) -> Tensor:
-    """(B, n) float32: head mean of the attention to each of n tokens, from [CLS] or the mean of the frame's queries.
-
-    ``query`` and ``key`` are (B, heads, n, d_k): n tokens of a frame, more than its ``patches`` where the tower has a
-    [CLS], or fewer where attention is windowed; queries outside the window then count as giving nothing. No frame is
-    padded, so masks do not matter. Rows are taken in blocks: a large grid never needs its n × n weights at once.
-    """
-    frames, heads, n, _ = query.shape
-    queries = 1 if n > patches else patches
-    key = key.float().transpose(-1, -2)
-    total = torch.zeros(frames, n, device=query.device)
-    for rows in torch.split(query[:, :, :queries], max(1, 2**24 // (frames * heads * n)), dim=2):
-        total += (rows.float() @ key * scale).softmax(-1).mean(1).sum(1)
-    return total / queries
-
-
-def _pooled(grid: Tensor, factor: int) -> Tensor:
-    """(B, h, w, d) -> (B, ⌈h/factor⌉, ⌈w/factor⌉, d), bilinearly as the LLaVA models do."""
-    if factor == 1:
-        return grid
-    size = [math.ceil(side / factor) for side in grid.shape[1:3]]
-    pooled = F.interpolate(grid.permute(0, 3, 1, 2).float(), size=size, mode="bilinear")
-    return pooled.permute(0, 2, 3, 1).to(grid.dtype)
 
 
 # -- loading ----------------------------------------------------------------------------------------------------------
@@ -415,7 +386,7 @@ def _load(model: str, layer: int | None, dtype: torch.dtype, device: torch.devic
             f'encoder=hf needs transformers, which cannot be imported ({error}): pip install "stgraph-simdiff[models]"'
         ) from error
     source = _source(model)
-    with _quiet():
+    with quiet_transformers():
         expected = "name a folder with config.json and safetensors weights, or a model id of the Hugging Face Hub"
         with _reading(f"the model {model!r}", f"{expected} that is reachable or already downloaded"):
             whole = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -455,9 +426,7 @@ def _load(model: str, layer: int | None, dtype: torch.dtype, device: torch.devic
 
 def _cut(module: nn.Module, layer: Any, absent: set[str], model: str) -> nn.Module:
     """The block that ``layer`` names, with all later ones removed; no weights up to it may be ``absent``."""
-    # A tower's blocks are its longest list of modules.
-    lists = [(name, part) for name, part in module.named_modules() if isinstance(part, nn.ModuleList)]
-    prefix, blocks = max(lists, key=lambda entry: len(entry[1]))
+    prefix, blocks = blocks_of(module)
     total = len(blocks)
     if not isinstance(layer, int) or layer == 0 or not -total <= layer <= total:
         raise StgraphError(
@@ -497,19 +466,3 @@ def _reading(what: str, expected: str) -> Iterator[None]:
     except Exception as error:
         reason = textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" ...").rstrip(".")
         raise StgraphError(f"{what} cannot be read: {reason}; {expected}") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No reports and progress bars from transformers: what matters of them is raised as an error."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

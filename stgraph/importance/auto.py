@@ -14,7 +14,7 @@ from .base import Evidence, Importance
 
 @dataclass(frozen=True)
 class Auto(Importance):
-    """The LLM's attention where a model is attached, else the encoder's, else a substitute from the graph.
+    """The LLM's attention where tokens are dropped inside one, else the encoder's, else a substitute from the graph.
 
     The selection's notes say which one it was.
 

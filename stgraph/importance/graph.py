@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..kernels import snap
+from ..kernels import places, snap, take
 from .base import Evidence, Importance
 
 
@@ -70,9 +70,9 @@ class Novelty(Importance):
         """(V,) 1 − largest weight of an edge from an earlier candidate, in [0, 2]."""
         graph = evidence.graph
         earlier, later = graph.edge_index
-        both = evidence.candidate[earlier] & evidence.candidate[later]
+        both = places(take(evidence.candidate, earlier) & take(evidence.candidate, later))
         closest = graph.edge_weight.new_full((graph.num_nodes,), -1.0)
-        return 1 - closest.scatter_reduce(0, later[both], graph.edge_weight[both], "amax")
+        return 1 - closest.scatter_reduce(0, take(later, both), take(graph.edge_weight, both), "amax")
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ Every kernel gives the same result on any thread count and for any way of batchi
 order that depends on its own token, edge or community alone. Sums are float32 or wider whatever the dtype of the
 features, and similarities are rounded to :data:`GRID` so that values equal in exact arithmetic are equal as numbers.
 
-There are two sets with the same functions: plain torch (:mod:`.reference`) for any device, and compiled C
-(:mod:`.fused`) for the CPU, which serves when asked for by :class:`use` or the environment variable
-``STGRAPH_KERNELS``; :func:`active` says which does. Their weights differ by one step of :data:`GRID` at most, where
-rounding straddles it.
+There are three sets with the same functions: plain torch (:mod:`.reference`) for any device, compiled C
+(:mod:`.fused`) for the CPU, and Triton programs (:mod:`.gpu`) for GPUs, which serve wherever they can be had.
+:class:`use` and the environment variable ``STGRAPH_KERNELS`` force one of them; :func:`active` says which serves. Their
+weights differ by one step of :data:`GRID` at most, where rounding straddles it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .dispatch import active, kernels_for, use
+from .indices import places, stable_argsort, take
 from .reference import GRID, TIE_TOLERANCE, edge_ends, snap
 
 
@@ -85,6 +86,9 @@ __all__ = [
     "edge_ends",
     "lattice_cosine",
     "norms",
+    "places",
     "snap",
+    "stable_argsort",
+    "take",
     "use",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import threading
 import warnings
@@ -13,9 +14,15 @@ import torch
 from ..errors import StgraphError, check_choice
 from . import reference
 
-Name = Literal["auto", "fused", "reference"]
+Name = Literal["auto", "fused", "reference", "triton"]
 
-NAMES = ("auto", "fused", "reference")
+Active = Literal["fused", "reference", "triton"]
+
+NAMES = ("auto", "fused", "reference", "triton")
+
+CPU_DEFAULT: Name = "reference"
+"""What serves on a CPU unless something else is asked for. Not ``"auto"``, with which the first run on a machine, before
+the fused kernels are compiled, may keep other tokens than the second where scores differ by a rounding error."""
 
 _CHOICE = threading.Lock()
 _forced: str | None = None
@@ -26,7 +33,8 @@ class use:  # noqa: N801 - read as a verb, and as `with use("reference"):`
     """Force the kernels of this process from now on, or inside a ``with`` block only.
 
     ``"fused"`` compiles them first where that has not been done; ``"auto"`` leaves the choice to stgraph. The
-    environment variable ``STGRAPH_KERNELS`` holds the name to start with, ``"reference"`` when it is not set.
+    environment variable ``STGRAPH_KERNELS`` holds the name to start with; where it is not set, that is ``"auto"`` on a
+    CUDA device and :data:`CPU_DEFAULT` on a CPU.
 
     Raises:
         StgraphError: no such kernels, or fused ones that cannot be had here; says why.
@@ -37,7 +45,7 @@ class use:  # noqa: N801 - read as a verb, and as `with use("reference"):`
         check_choice("kernels", name, NAMES)
         if name == "fused":
             _require_fused()
-        self._before = _requested()
+        self._before = _forced
         _forced = name
 
     def __enter__(self) -> Self:
@@ -48,20 +56,31 @@ class use:  # noqa: N801 - read as a verb, and as `with use("reference"):`
         _forced = self._before
 
 
-def active(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Literal["fused", "reference"]:
+def active(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Active:
     """The kernels that features of this device and dtype are given to.
 
-    ``"auto"`` means the fused ones on a CPU, where they were compiled before the first call of this process. Where they
-    were not, they are compiled beside it, for the processes after it: within one process the kernels never change by
-    themselves, so the same call gives the same result.
+    ``"auto"`` means those in Triton on a CUDA device where Triton is installed, and the fused ones on a CPU where they
+    were compiled before the first call of this process. Where they were not, they are compiled beside it, for the
+    processes after it: within one process the kernels never change by themselves, so the same call gives the same
+    result.
 
     Raises:
-        StgraphError: fused kernels are forced and cannot be had for these features.
+        StgraphError: fused or Triton kernels are forced and cannot be had for these features.
     """
     from .fused import DTYPES
 
-    requested = _requested()
-    fits = torch.device(device).type == "cpu" and dtype in DTYPES
+    kind = torch.device(device).type
+    requested = _requested(kind)
+    on_gpu = dtype in DTYPES and kind in (("cuda", "cpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("cuda",))
+    on_gpu = on_gpu and importlib.util.find_spec("triton") is not None
+    if requested == "triton" and not on_gpu:
+        raise StgraphError(
+            "the Triton kernels take float32, float16 and bfloat16 on a CUDA device where Triton is installed, got "
+            f"{dtype} on {device}; use the kernels auto, or set TRITON_INTERPRET=1 to run them on a CPU, very slowly"
+        )
+    if on_gpu and (requested == "triton" or (requested == "auto" and kind == "cuda")):
+        return "triton"
+    fits = kind == "cpu" and dtype in DTYPES
     if requested == "reference" or (requested == "auto" and not fits):
         return "reference"
     if not fits:
@@ -77,17 +96,16 @@ def active(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float3
 
 def kernels_for(x: torch.Tensor) -> ModuleType:
     """The module whose functions take features like ``x``."""
-    if active(x.device, x.dtype) == "reference":
+    name = active(x.device, x.dtype)
+    if name == "reference":
         return reference
-    from . import fused
-
-    return fused
+    return importlib.import_module(f".{'gpu' if name == 'triton' else name}", __package__)
 
 
-def _requested() -> str:
+def _requested(kind: str) -> str:
     if _forced is not None:
         return _forced
-    name = os.environ.get("STGRAPH_KERNELS") or "reference"
+    name = os.environ.get("STGRAPH_KERNELS") or ("auto" if kind == "cuda" else CPU_DEFAULT)
     check_choice("STGRAPH_KERNELS", name, NAMES)
     return name
 

@@ -20,21 +20,18 @@ import torch
 
 SOURCE = Path(__file__).with_name("fused.c")
 
-_FLAGS = ("-std=gnu11", "-O2", "-fno-math-errno", "-fno-trapping-math", "-w", "-fPIC", "-shared")
+_FLAGS = ("-std=gnu11", "-O2", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-w", "-fPIC", "-shared")
 
 # By levels that every machine of that kind has, so that a cache folder may be shared between machines.
 _LEVELS = {"AVX512": "-march=x86-64-v4", "AVX2": "-march=x86-64-v3"}
 
-# The arguments of the functions of the library: pointers and numbers.
+# The arguments of the functions of the library: pointers and numbers. All return a number.
 _SIGNATURES = {
-    "lattice_dots": "ppnn",
-    "lattice_cosines": "ppppp",
+    "lattice_cosines": "ppppppn",
     "row_norms": "ppnn",
     "pair_cosines": "ppppnn",
-    "group_members": "pnpp",
-    "community_scores": "pppnppnn",
-    "member_sum": "ppnp",
-    "member_scores": "ppnpnp",
+    "components": "ppnnp",
+    "centrality": "pppnnpn",
 }
 
 
@@ -96,7 +93,7 @@ def build(*, patient: bool = False) -> Path:
         command = [nice, "-n", "19", *command]
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         made = Path(scratch) / target.name
-        arguments = [*_FLAGS, *filter(None, [_level()]), str(SOURCE), "-o", str(made), "-lm"]
+        arguments = [*_FLAGS, *filter(None, [_level()]), str(SOURCE), "-o", str(made), "-lm", "-pthread"]
         try:
             subprocess.run([*command, *arguments], check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
             made.replace(target)  # whole or not at all, also for another process that looks for it
@@ -140,7 +137,7 @@ def _load(file: Path) -> ctypes.CDLL:
     for name, kinds in _SIGNATURES.items():
         function = getattr(loaded, name)
         function.argtypes = [ctypes.c_void_p if kind == "p" else ctypes.c_int64 for kind in kinds]
-        function.restype = None
+        function.restype = ctypes.c_int64
     return loaded
 
 

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, NamedTuple, cast
 
 from torch import Tensor, nn
 
+from ..encoders.attention import blocks_of, resized
 from ..errors import StgraphError
-from ..tokens import Grid, SeparatorLayout, VideoTokens
+from ..tokens import Grid, SeparatorLayout, VideoTokens, separator_count
 
 
 class VideoLayout(NamedTuple):
@@ -21,19 +22,24 @@ class VideoLayout(NamedTuple):
         separators: where newline tokens lie between them, see :meth:`stgraph.VideoTokens.from_sequence`.
         present: bool, one for each token and separator, False for those that the model leaves out by itself; None where
             all are there.
+        patches: (rows, columns) of each frame in the vision tower, for :meth:`Adapter.pool`; None where its signals
+            cannot be read.
+        images: numbers of the frames among all that the vision tower is given; None where it is given the frames of
+            all videos, one after the other, and nothing else.
     """
 
     grid: Grid
     separators: SeparatorLayout = "none"
     present: Tensor | None = None
+    patches: tuple[int, int] | None = None
+    images: tuple[int, ...] | None = None
 
     @property
     def size(self) -> int:
         """Number of placeholders that the video fills, separators included."""
         if self.present is not None:
             return int(self.present.sum())
-        frames, height, _ = self.grid
-        return self.grid.size + {"none": 0, "row": frames * height, "frame": frames, "trailing": 1}[self.separators]
+        return self.grid.size + separator_count(self.grid, self.separators)
 
     def tokens(self, features: Tensor) -> VideoTokens:
         """The video from the (size, d) features at its placeholders."""
@@ -69,9 +75,43 @@ class Adapter(ABC):
         """Id of the placeholder that stands for one video token, separators included, in ``input_ids``."""
         return cast(int, cast(Any, model).config.video_token_id)
 
-    def first_layer(self, model: nn.Module) -> int:
-        """The first decoder layer that tokens can be dropped at: one needs the attention of the layer before it."""
-        return 1
+    def placeholders(self, model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
+        """(B, S) bool, where in ``input_ids`` the tokens of the videos are, separators included."""
+        return cast(Tensor, inputs["input_ids"] == self.video_token(model))
+
+    def vision_attention(self, model: nn.Module) -> nn.Module | None:
+        """The attention module of the vision tower's block whose features the LLM gets, see :func:`vision_block`.
+
+        By default None: a method that needs the signals of the vision tower then says that it has none.
+        """
+        return None
+
+    def pool(self, model: nn.Module, patches: Tensor, layout: VideoLayout) -> Tensor:
+        """(T, h · w, d) values of the patches, in the tower's order, as (T, H, W, d) of the tokens that the LLM sees.
+
+        As the features are pooled; by default bilinearly, from patches in raster order.
+        """
+        _, height, width = layout.grid
+        return resized(patches.unflatten(1, cast("tuple[int, int]", layout.patches)), height, width)
+
+    def deepstack_layers(self, model: nn.Module) -> int:
+        """How many decoder layers the model adds vision features behind, to tokens that must all be there."""
+        return 0
+
+
+def vision_block(tower: nn.Module, layer: int | list[int] = -1) -> nn.Module:
+    """The attention module of a block of a vision tower.
+
+    Args:
+        tower: whose longest list of modules are its blocks.
+        layer: the block whose output is meant, counted as in transformers' ``hidden_states``: 1 … L from the front,
+            −1 … −L from the back; of several the last named.
+    """
+    blocks = blocks_of(tower)[1]
+    number = layer if isinstance(layer, int) else layer[-1]
+    block = blocks[number if number < 0 else number - 1]
+    names = ("self_attn", "attn", "attention")
+    return cast(nn.Module, next(part for name in names if (part := getattr(block, name, None)) is not None))
 
 
 def video_pixels(inputs: Mapping[str, Any]) -> tuple[int, ...]:

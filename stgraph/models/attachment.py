@@ -7,14 +7,11 @@ returns hold all of it, and beams, sampling and streaming need no code of their 
 
 from __future__ import annotations
 
-import inspect
-import sys
-import threading
+import re
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,16 +19,19 @@ from torch import Tensor, nn
 from ..errors import StgraphError, check_choice, check_number
 from ..selectors.base import Selector
 from ..selectors.selection import Selection
-from ..signals import Signals
+from ..signals import DeferredSignals, Signals
 from ..tokens import VideoTokens
-from .adapter import Adapter, VideoLayout
-from .cut import Cut
+from .adapter import Adapter
+from .layers import check_version, cut_deepstack, last_attention, norm_behind_attention, projections
+from .plan import Call, Here, Place, Plan, Run
+from .rounds import Pruning, Stage
+from .tower import AttentionInput, tower_signals
 
-ATTENTION = ("sdpa", "eager")
-"""Attention implementations that pruning was compared with the full-length run under."""
+ATTENTION = re.compile(r"sdpa|eager|flex_attention|(?!paged\|).*flash[-_]att(entio)?n.*")
+"""Attention implementations that pruning was compared with the full-length run under, see docs/models.md.
 
-EARLY_LAYER = 2
-"""FastV's K, the layer that tokens are dropped at."""
+Flash attention stands for all that take its masks (none, or 2-D), from the package or from the kernels hub.
+"""
 
 _PER_COLUMN = ("input_ids", "position_ids", "mm_token_type_ids")
 
@@ -40,88 +40,18 @@ _SECOND_VIDEO = (
     "start anew without past_key_values"
 )
 
+_REFUSED = {
+    "prefill_chunk_size": "its videos are chosen from all at once",
+    "assistant_early_exit": "transformers takes the number of layers from the model's own configuration, where video "
+    "LLMs do not have it",
+    "use_mtp": "the layers that guess ahead would see the whole prompt",
+    "speculation_type": "a model that guesses from hidden states would need those of the whole prompt",
+}
+"""Options of ``generate`` and why they do not work."""
+
 Trim = Literal["before", "inside"]
 
 _attached: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-
-
-class _Place(NamedTuple):
-    """One video in the prompt: its row, and the columns of its N tokens."""
-
-    row: int
-    columns: Tensor
-    layout: VideoLayout
-
-
-@dataclass(eq=False)
-class _Plan:
-    """What is cut out of one batch of prompts, for as long as they are continued.
-
-    ``rows`` are those of the model: each prompt is there ``copies`` times, for its beams; ``places`` are in the first.
-    ``cut`` is made before the language model, ``trim``, in the columns that ``cut`` left, inside it; None where nothing
-    is dropped. ``tokens`` are there until the last of the two is known, ``merged`` are their features after a merge.
-    """
-
-    places: list[_Place]
-    rows: int
-    length: int
-    copies: int
-    cut: Cut | None = None
-    trim: Cut | None = None
-    tokens: VideoTokens | None = None
-    merged: Tensor | None = None
-
-    def cached(self, cache: Any) -> int:
-        """Columns that a cache stands for, dropped ones included."""
-        seen = int(cache.get_seq_length())
-        return seen if self.cut is None else seen + self.length - self.cut.width
-
-
-@dataclass(eq=False)
-class _Call:
-    """One forward pass.
-
-    Attributes:
-        plan: what it leaves out; None where it has no video.
-        fresh: the plan is yet to be made.
-        whole: it starts with the prompt, which is to be cut; otherwise the prompt is in the cache.
-        mask: (B, columns of the first layers) attention mask.
-        query: of the last column, in the layer whose attention trims.
-        keys: of all columns there.
-        trimmed_mask: what the trimmed layers get as their mask.
-    """
-
-    plan: _Plan | None
-    fresh: bool = False
-    whole: bool = True
-    mask: Tensor = field(init=False)
-    query: Tensor = field(init=False)
-    keys: Tensor = field(init=False)
-    trimmed_mask: Tensor | None = None
-
-
-@dataclass(eq=False)
-class _Run:
-    """One ``generate``.
-
-    Attributes:
-        places: the videos that it was given.
-        rows: of its input, before it multiplies them for beams.
-        new: columns that its first forward pass adds to a pruned cache; None where it has none.
-        plan: that it follows.
-    """
-
-    places: list[_Place]
-    rows: int
-    new: int | None = None
-    plan: _Plan | None = None
-
-
-class _Here(threading.local):
-    """What the current thread is in the middle of."""
-
-    run: _Run | None = None
-    call: _Call | None = None
 
 
 class Attachment:
@@ -129,28 +59,39 @@ class Attachment:
 
     Attributes:
         selection: of the videos of the latest prompt, in the order of their placeholders; None before the first.
+        tokens_per_layer: how many visual tokens of each of these videos entered each decoder layer.
+        trim: ``"before"`` the language model or ``"inside"`` it.
     """
 
     def __init__(
-        self, selector: Selector, model: nn.Module, *, trim: Trim = "before", layer: int | None = None
+        self,
+        selector: Selector,
+        model: nn.Module,
+        *,
+        trim: Trim | None = None,
+        layer: int | None = None,
+        adapter: Adapter | None = None,
     ) -> None:
         """Check that ``selector`` can be attached to ``model``; see :meth:`stgraph.Selector.attach`."""
-        check_choice("trim", trim, ("before", "inside"))
+        self.trim: Trim = selector.natural_trim if trim is None else trim
+        check_choice("trim", self.trim, ("before", "inside"))
         self.selector = selector
         self.model = model
         self.selection: Selection | None = None
-        self._adapter = adapter_of(model)
+        self.tokens_per_layer: tuple[tuple[int, ...], ...] = ()
+        self._adapter = adapter_of(model) if adapter is None else adapter
         self._decoder = self._adapter.language_model(model)
-        self._inside = trim == "inside"
-        self._plans: weakref.WeakKeyDictionary[Any, _Plan] = weakref.WeakKeyDictionary()
-        self._here = _Here()
+        self._inside = self.trim == "inside"
+        self._plans: weakref.WeakKeyDictionary[Any, Plan] = weakref.WeakKeyDictionary()
+        self._here = Here()
         self._undo: list[Callable[[], None]] = []
+        check_version(inside=self._inside)
         config = cast(Any, self._decoder).config
         kind = config._attn_implementation
-        if kind not in ATTENTION:
+        if not ATTENTION.fullmatch(kind):
             raise StgraphError(
                 f"pruning is not verified with the attention implementation {kind!r}; load the model with "
-                f"attn_implementation={ATTENTION[0]!r} or {ATTENTION[1]!r}"
+                "attn_implementation='sdpa', 'eager', 'flash_attention_2' or 'flex_attention'"
             )
         if any(name != "full_attention" for name in getattr(config, "layer_types", None) or ()):
             raise StgraphError(
@@ -158,13 +99,13 @@ class Attachment:
                 f"{', '.join(sorted(set(config.layer_types) - {'full_attention'}))}; turn it off in its configuration"
             )
         layers = cast(Any, self._decoder).layers
-        self._layer = len(layers)
+        self._layers, self._deepstack = len(layers), self._adapter.deepstack_layers(model)
         if self._inside:
-            first = self._adapter.first_layer(model)
-            self._layer = max(EARLY_LAYER, first) if layer is None else layer
-            check_number("layer", self._layer, at_least=first, at_most=len(layers) - 1, integer=True)
-            _projections(layers[self._layer - 1])
-            _check_version()
+            self._layer = selector.last_round(len(layers)) if layer is None else layer
+            check_number("layer", self._layer, at_least=1, at_most=len(layers) - 1, integer=True)
+            for index in range(self._layer):
+                projections(layers[index])
+                norm_behind_attention(layers[index])
         elif layer is not None:
             raise StgraphError('layer is where tokens are dropped with trim="inside"; leave it out, or pass that')
 
@@ -194,14 +135,22 @@ class Attachment:
             decoder.register_forward_pre_hook(self._before, with_kwargs=True),
             decoder.register_forward_hook(self._after, with_kwargs=True),
         ]
+        tower = self._adapter.vision_attention(model)
+        if tower is not None:
+            handles.append(tower.register_forward_pre_hook(self._see_tower, with_kwargs=True))
         if self._inside:
             layers = list(cast(Any, decoder).layers)
-            query, key = _projections(layers[self._layer - 1])
-            handles += [query.register_forward_hook(self._see_query), key.register_forward_hook(self._see_keys)]
-            handles += [
-                layer.register_forward_pre_hook(self._layer_hook(index == 0), with_kwargs=True)
-                for index, layer in enumerate(layers[self._layer :])
-            ]
+            for index in range(len(layers)):
+                handles.append(layers[index].register_forward_pre_hook(self._layer_hook(index), with_kwargs=True))
+            for index in range(self._deepstack):
+                handles.append(layers[index].register_forward_hook(self._deepstack_hook(index)))
+            for index in range(self._layer):  # behind whose attention there may be a round
+                query, key = projections(layers[index])
+                handles += [
+                    query.register_forward_hook(self._see("query", index)),
+                    key.register_forward_hook(self._see("keys", index)),
+                    norm_behind_attention(layers[index]).register_forward_pre_hook(self._behind_attention(index)),
+                ]
         self._undo += [handle.remove for handle in handles]
         generate = cast(Any, model).generate
         replaced = vars(model).get("generate")
@@ -230,16 +179,16 @@ class Attachment:
         places = self._places(inputs)
         if places:
             self._refuse_unsupported(kwargs)
-        rows = len(inputs["input_ids"]) if inputs["input_ids"] is not None else 1
+        rows, length = inputs["input_ids"].shape if inputs["input_ids"] is not None else (1, 0)
         new = self._new_columns(inputs)
         if places and new is not None:
             raise StgraphError(_SECOND_VIDEO.format(self._adapter.pixels))
-        run = _Run(places, rows, new)
+        run = Run(places, rows, length, new)
         outer, self._here.run = self._here.run, run
         try:
             return generate(*args, **kwargs)
         finally:
-            self._here.run = outer
+            self._here.run, self._here.tower = outer, None
 
     def _new_columns(self, inputs: Mapping[str, Any]) -> int | None:
         """How many columns of a conversation are not in its pruned cache yet; None where there is no such cache."""
@@ -262,21 +211,21 @@ class Attachment:
         return int(new)
 
     def _refuse_unsupported(self, kwargs: Mapping[str, Any]) -> None:
-        """Ways to generate whose first pass is not the prompt, or whose cache wants layers of one length."""
+        """Ways to generate that pass the prompt in parts, or to others, or whose cache wants layers of one length."""
         config = kwargs.get("generation_config") or cast(Any, self.model).generation_config
 
         def option(name: str) -> Any:
             value = kwargs.get(name)
             return getattr(config, name, None) if value is None else value
 
+        for name, reason in _REFUSED.items():
+            if option(name):
+                raise StgraphError(f"{name} cannot be used with a pruned prompt: {reason}; leave it out")
         if option("cache_implementation") not in (None, "dynamic", "dynamic_full"):
             raise StgraphError(
                 f"a pruned prompt needs a cache whose layers can differ in length, but cache_implementation is "
                 f"{option('cache_implementation')!r}; use 'dynamic'"
             )
-        for name in ("prefill_chunk_size", "prompt_lookup_num_tokens", "assistant_model", "assistant_early_exit"):
-            if option(name) is not None:
-                raise StgraphError(f"{name} cannot be used with a pruned prompt; leave it out")
 
     def _begin(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -293,24 +242,25 @@ class Attachment:
                 )
             if inputs.get(self._adapter.pixels) is not None:
                 raise StgraphError(_SECOND_VIDEO.format(self._adapter.pixels))
-            self._here.call = _Call(plan, whole=False)
+            self._here.call = Call(plan, whole=False)
             if run is not None and run.new is not None:
                 # generate took the columns that were dropped for columns that are not in the cache yet.
                 new, run.new = run.new, None
+                new += max(0, len(inputs["input_ids"][0]) - run.length)
                 per_column = [kwargs.get(key) for key in _PER_COLUMN]
                 cut = {key: x[..., -new:] for key, x in zip(_PER_COLUMN, per_column, strict=True) if x is not None}
                 return args, kwargs | cut
         elif run is not None and run.plan is not None:
-            self._here.call = _Call(run.plan)  # without a cache the whole sequence comes again, grown by a token
+            self._here.call = Call(run.plan)  # without a cache the whole sequence comes again, grown by a token
         else:
             plan = self._plan(inputs, run)
-            self._here.call = _Call(plan, fresh=plan is not None)
+            self._here.call = Call(plan, fresh=plan is not None)
         return None
 
     def _end(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        self._here.call = None
+        self._here.call = self._here.tower = None
 
-    def _plan(self, inputs: Mapping[str, Any], run: _Run | None) -> _Plan | None:
+    def _plan(self, inputs: Mapping[str, Any], run: Run | None) -> Plan | None:
         places = self._places(inputs) if run is None else run.places
         ids, cache = inputs.get("input_ids"), inputs.get("past_key_values")
         if not places or ids is None:
@@ -319,24 +269,29 @@ class Attachment:
             raise StgraphError("a pruned prompt needs an empty DynamicCache; leave past_key_values out")
         if inputs.get("labels") is not None:
             raise StgraphError("labels do not fit a pruned prompt; compute the loss from the logits of its last tokens")
-        copies = 1 if run is None else len(ids) // run.rows
         rows, length = ids.shape
-        plan = _Plan([place._replace(row=place.row * copies) for place in places], rows, length, copies)
+        copies = 1
+        if run is not None:
+            copies, length = rows // run.rows, run.length
+        plan = Plan([place._replace(row=place.row * copies) for place in places], rows, length, copies)
         if run is not None:
             run.plan = plan
         return plan
 
-    def _places(self, inputs: Mapping[str, Any]) -> list[_Place]:
+    def _places(self, inputs: Mapping[str, Any]) -> list[Place]:
         """Where the videos of a call lie; empty when it has none."""
         if inputs.get("mm_encoder_outputs"):
-            raise StgraphError(f"videos are known by {self._adapter.pixels}; pass that, not mm_encoder_outputs")
+            raise StgraphError(
+                f"videos are known by {self._adapter.pixels}; pass that, not mm_encoder_outputs, which is also what an "
+                "assistant_model is given: attach to the model that it assists"
+            )
         if inputs.get(self._adapter.pixels) is None:
             return []
         ids = inputs.get("input_ids")
         if ids is None:
             raise StgraphError("the places of the video tokens are read from input_ids; pass these, not inputs_embeds")
         layouts = self._adapter.layouts(self.model, inputs)
-        rows, columns = (ids == self._adapter.video_token(self.model)).nonzero(as_tuple=True)
+        rows, columns = self._adapter.placeholders(self.model, inputs).nonzero(as_tuple=True)
         sizes = [layout.size for layout in layouts]
         if sum(sizes) != len(rows):
             raise StgraphError(
@@ -347,7 +302,7 @@ class Attachment:
         for row, column, layout in zip(rows.split(sizes), columns.split(sizes), layouts, strict=True):
             if bool((row != row[0]).any()):
                 raise StgraphError("the placeholders of one video are spread over several rows of input_ids")
-            places.append(_Place(int(row[0]), column, layout))
+            places.append(Place(int(row[0]), column, layout))
         return places
 
     # -- before the language model -------------------------------------------------------------------------------------
@@ -376,61 +331,56 @@ class Attachment:
         if call.fresh:
             self._choose(plan, embeddings, mask)
         call.mask = mask if plan.cut is None else plan.cut.mask(mask)
+        merge = plan.merge if call.whole else None
         if plan.cut is None:
-            return None
+            return None if merge is None else (args, {**kwargs, "inputs_embeds": merge.put(embeddings, None)})
         kwargs = {**kwargs, "attention_mask": call.mask}
         if call.whole:
             positions = kwargs.get("position_ids")
             if positions is None:
                 positions = torch.arange(queries, device=embeddings.device)[None]
-            if plan.merged is not None:
-                embeddings = embeddings.clone()
-                parts = plan.merged.split([len(place.columns) for place in plan.places])
-                for place, part in zip(plan.places, parts, strict=True):
-                    embeddings[place.row : place.row + plan.copies, place.columns] = part
             kwargs |= {
-                "inputs_embeds": plan.cut.take(embeddings),
+                "inputs_embeds": plan.cut.take(embeddings) if merge is None else merge.put(embeddings, plan.cut),
                 "position_ids": plan.cut.take(positions, positions.ndim - 1),
             }
             if kwargs.get("deepstack_visual_embeds") is not None:
-                kwargs |= _cut_deepstack(plan.cut, kwargs["visual_pos_masks"], kwargs["deepstack_visual_embeds"])
+                kwargs |= cut_deepstack(plan.cut, kwargs["visual_pos_masks"], kwargs["deepstack_visual_embeds"])
         return args, kwargs
 
     @torch.no_grad()
-    def _choose(self, plan: _Plan, embeddings: Tensor, mask: Tensor) -> None:
+    def _choose(self, plan: Plan, embeddings: Tensor, mask: Tensor) -> None:
         """What stays before the language model."""
         if mask.ndim != 2:
             raise StgraphError(f"attention_mask must be (batch, length), got {tuple(mask.shape)}")
         if bool((mask[:, 1:] < mask[:, :-1]).any()):
             raise StgraphError('prompts must be padded on the left; set padding_side="left" in the processor')
-        tokens = VideoTokens.cat([p.layout.tokens(embeddings[p.row, p.columns]) for p in plan.places])
-        if not self._inside:
-            self.selection = self.selector(tokens, Signals())
-            keep = self.selection.mask
-            if self.selection.merges:
-                plan.merged = self.selection.invert(self.selection.apply(tokens.features))
-            plan.cut = None if bool(keep.all()) else Cut.of(_columns(plan, keep) & mask.bool())
-            return
-        if self._decoder.training and getattr(self._decoder, "gradient_checkpointing", False):
+        if self._inside and self._decoder.training and getattr(self._decoder, "gradient_checkpointing", False):
             raise StgraphError('trim="inside" does not work with gradient checkpointing; use trim="before"')
-        plan.tokens = tokens
-        # The candidates of a method are known before attention is; a method without any sends all tokens.
-        known = self._select(tokens, Signals(llm_attention=torch.zeros(len(tokens), device=tokens.device)))
-        enough = torch.tensor([self._fills(known, video) for video in range(tokens.num_videos)], device=tokens.device)
-        enter = (known.candidate > 0) | tokens.separator | ~enough[tokens.batch]
-        plan.cut = None if bool(enter.all()) else Cut.of(_columns(plan, enter) & mask.bool())
+        embeddings, mask = embeddings[:, : plan.length], mask[:, : plan.length]
+        tokens = VideoTokens.cat([p.layout.tokens(embeddings[p.row, p.columns]) for p in plan.places])
+        pruning = Pruning(
+            self.selector,
+            tokens,
+            self._encoder_signals(plan, tokens),
+            rows=torch.cat([torch.full_like(p.columns, p.row) for p in plan.places]).to(tokens.device),
+            columns=torch.cat([p.columns for p in plan.places]).to(tokens.device),
+            copies=plan.copies,
+            layers=self._layers,
+            last=self._layer if self._inside else 0,
+        )
+        plan.cut, plan.merge = pruning.round(embeddings, mask.bool())
+        self._note(plan, pruning)
 
-    def _fills(self, selection: Selection, video: int) -> bool:
-        """Whether the candidates of a video fill its budget."""
-        return int(((selection.candidate > 0) & (selection.batch == video)).sum()) >= selection.budget[video]
+    def _see_tower(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        # Images are encoded before videos, so the last call is the one that counts.
+        self._here.tower = AttentionInput(args, kwargs)
 
-    def _select(self, tokens: VideoTokens, signals: Signals) -> Selection:
-        selection = self.selector(tokens, signals)
-        if selection.merges:
-            raise StgraphError(
-                f'{type(self.selector).__name__} merges tokens, which is only done before the LLM; use trim="before"'
-            )
-        return selection
+    def _encoder_signals(self, plan: Plan, tokens: VideoTokens) -> Signals:
+        """Signals of the vision tower; none where it is not known how to read them."""
+        seen, layouts = self._here.tower, [place.layout for place in plan.places]
+        if seen is None:
+            return Signals()
+        return DeferredSignals(lambda: tower_signals(self._adapter, self.model, seen, tokens, layouts))
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         call = self._here.call
@@ -442,18 +392,19 @@ class Attachment:
 
     # -- inside the language model -------------------------------------------------------------------------------------
 
-    def _see_query(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        call = self._here.call
-        if call is not None and call.fresh:
-            call.query = output[:, -1:].detach()
+    def _see(self, name: Literal["query", "keys"], index: int) -> Callable[..., None]:
+        """The hook that keeps the queries or keys of layer ``index`` where the round behind its attention is due."""
 
-    def _see_keys(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        call = self._here.call
-        if call is not None and call.fresh:
-            call.keys = output.detach()
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            call = self._here.call
+            if call is not None and call.plan is not None and call.due == index + 1:
+                prompt = output[:, : call.plan.width].detach()
+                setattr(call, name, prompt[:, -1:] if name == "query" else prompt)
 
-    def _layer_hook(self, first: bool) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]] | None]:
-        """The hook of the layer that tokens are dropped at, or of those after it."""
+        return hook
+
+    def _layer_hook(self, index: int) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]] | None]:
+        """The hook before layer ``index``: it sees, of every token that is left there, all that the layer is given."""
 
         def hook(
             module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -463,81 +414,91 @@ class Attachment:
                 return None
             plan = call.plan
             hidden = args[0] if args else kwargs["hidden_states"]
-            if first and plan.tokens is not None:
-                self._trim(plan, plan.tokens, call, kwargs["position_embeddings"])
-                plan.tokens = None
-            trim = plan.trim
-            if trim is None:
-                return None
-            kwargs = dict(kwargs)
-            if call.whole:
+            stage = plan.stage(index)
+            if stage is not None:
+                first, kwargs = stage.layer == index, dict(kwargs)
+                if call.whole:
+                    if index <= self._deepstack:
+                        hidden = stage.total.take(hidden)
+                    elif first:
+                        hidden = stage.step.take(hidden)
+                    kwargs["position_embeddings"] = tuple(stage.total.take(x) for x in kwargs["position_embeddings"])
+                    if kwargs.get("position_ids") is not None:
+                        kwargs["position_ids"] = stage.total.take(kwargs["position_ids"])
                 if first:
-                    hidden = trim.take(hidden)
-                kwargs["position_embeddings"] = tuple(trim.take(x) for x in kwargs["position_embeddings"])
-                if kwargs.get("position_ids") is not None:
-                    kwargs["position_ids"] = trim.take(kwargs["position_ids"])
-            if first:
-                call.trimmed_mask = self._layer_mask(trim, call, hidden, kwargs.get("past_key_values"))
-            kwargs["attention_mask"] = call.trimmed_mask
-            if args:
-                return (hidden, *args[1:]), kwargs
-            return args, {**kwargs, "hidden_states": hidden}
+                    call.stage_mask = self._layer_mask(stage, call, hidden, kwargs.get("past_key_values"))
+                kwargs["attention_mask"] = call.stage_mask
+            if call.due == index + 1:
+                call.rotation = kwargs["position_embeddings"]
+            if stage is None:
+                return None
+            return ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})
 
         return hook
 
-    def _layer_mask(self, trim: Cut, call: _Call, hidden: Tensor, cache: Any) -> Tensor | None:
+    def _deepstack_hook(self, index: int) -> Callable[..., Tensor | None]:
+        """The hook behind layer ``index`` that puts tokens back to their columns, to which the model adds features."""
+
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+            call = self._here.call
+            stage = call.plan.stage(index) if call is not None and call.plan is not None and call.whole else None
+            return None if stage is None else stage.total.put(output)
+
+        return hook
+
+    def _behind_attention(self, index: int) -> Callable[..., None]:
+        """The hook between the attention and the MLP of layer ``index``, where the round of the next layer is."""
+
+        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            call = self._here.call
+            if call is None or call.plan is None or not call.whole:
+                return
+            (hidden,) = args
+            if call.due == index + 1:
+                self._round(call.plan, call, hidden)
+            merge = call.plan.merges.get(index + 1)
+            if merge is not None:
+                merge.put_(hidden)  # in place, for it is the residual too
+
+        return hook
+
+    @torch.no_grad()
+    def _round(self, plan: Plan, call: Call, hidden: Tensor) -> None:
+        """What the method does behind the attention of a layer, with the hidden states there."""
+        pruning, width = cast(Pruning, plan.pruning), plan.width
+        there = (plan.stages[-1].total.mask(call.mask) if plan.stages else call.mask)[:, :width]
+        cosine, sine = (x[:, :width] for x in call.rotation)
+        layer = pruning.due
+        attention = cast(Any, self._decoder).layers[layer - 1].self_attn
+        cut, merge = pruning.round(
+            hidden[:, :width],
+            there.bool(),
+            lambda: last_attention(attention, call.query, call.keys, (cosine, sine), there),
+        )
+        if merge is not None:
+            plan.merges[layer] = merge
+        if cut is not None:
+            plan.stages.append(Stage(layer, cut, cut.after(plan.stages[-1].total) if plan.stages else cut))
+        self._note(plan, pruning)
+
+    def _note(self, plan: Plan, pruning: Pruning) -> None:
+        """Keep what a method found, once it has finished."""
+        plan.pruning = pruning if pruning.selection is None else None
+        if pruning.selection is not None:
+            self.selection, self.tokens_per_layer = pruning.selection, pruning.tokens_per_layer
+
+    def _layer_mask(self, stage: Stage, call: Call, hidden: Tensor, cache: Any) -> Tensor | None:
         """The mask of the trimmed layers, as transformers makes it for the attention implementation in use."""
         from transformers.masking_utils import create_causal_mask
 
         mask: Tensor | None = create_causal_mask(
             config=cast(Any, self._decoder).config,
             inputs_embeds=hidden,
-            attention_mask=trim.mask(call.mask),
+            attention_mask=stage.total.mask(call.mask),
             past_key_values=cache,
-            layer_idx=self._layer,
+            layer_idx=stage.layer,
         )
         return mask
-
-    @torch.no_grad()
-    def _trim(self, plan: _Plan, tokens: VideoTokens, call: _Call, rotation: tuple[Tensor, Tensor]) -> None:
-        """What stays from this layer on, by the attention of the last query in the layer before."""
-        attention = cast(Any, self._decoder).layers[self._layer - 1].self_attn
-        received = last_attention(attention, call.query, call.keys, rotation, call.mask)
-        if plan.cut is not None:
-            columns = torch.where(plan.cut.valid, plan.cut.columns, plan.length).to(received.device)
-            received = received.new_zeros(len(received), plan.length + 1).scatter(1, columns, received)
-        scores = torch.cat([received[place.row, place.columns] for place in plan.places]).to(tokens.device)
-        self.selection = self._select(tokens, Signals(llm_attention=scores))
-        stay = _columns(plan, self.selection.mask)
-        there = call.mask.bool()
-        stay = (stay if plan.cut is None else plan.cut.take(stay)) & there
-        plan.trim = None if torch.equal(stay, there) else Cut.of(stay)
-
-
-def last_attention(
-    attention: nn.Module, query: Tensor, keys: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor
-) -> Tensor:
-    """Head-mean attention of the last query to every column, (B, S) float32, as the layer itself computes it.
-
-    Args:
-        attention: the attention module of a decoder layer.
-        query: (B, 1, heads · d) or (B, 1, heads, d), not rotated.
-        keys: (B, S, key heads · d) or (B, S, key heads, d), not rotated.
-        rotation: cosines and sines, (B, S, d) each.
-        mask: (B, S), 0 for padding.
-    """
-    size = cast(int, attention.head_dim)
-    rotate = sys.modules[type(attention).__module__].apply_rotary_pos_emb
-    q = query.view(*query.shape[:2], -1, size).transpose(1, 2)
-    k = keys.view(*keys.shape[:2], -1, size).transpose(1, 2)
-    cosine, sine = rotation
-    q, _ = rotate(q, q, cosine[:, -1:], sine[:, -1:])
-    _, k = rotate(k, k, cosine, sine)
-    q = q.unflatten(1, (k.shape[1], -1)).squeeze(3)  # (B, key heads, queries of each, d)
-    logits = (q.float() @ k.float().transpose(2, 3)) * cast(float, attention.scaling)
-    logits = logits.masked_fill(mask[:, None, None].to(logits.device) == 0, -torch.inf)
-    received: Tensor = logits.softmax(-1).mean((1, 2))
-    return received
 
 
 def adapter_of(model: nn.Module) -> Adapter:
@@ -560,46 +521,3 @@ def adapter_of(model: nn.Module) -> Adapter:
             "class of a few lines, see docs/models.md"
         )
     return MODELS.get(kind)()
-
-
-def _check_version() -> None:
-    """Raise :class:`StgraphError` where transformers cannot make masks for layers whose caches differ in length."""
-    from transformers import __version__, masking_utils
-
-    if "layer_idx" not in inspect.signature(masking_utils.create_causal_mask).parameters:
-        raise StgraphError(
-            f'trim="inside" needs transformers 5.23 or later, but this is {__version__}; upgrade or use trim="before"'
-        )
-
-
-def _projections(layer: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """The modules whose outputs are the queries and keys of a decoder layer, not rotated yet."""
-    attention = getattr(layer, "self_attn", None)
-    found = [
-        getattr(attention, f"{kind}_norm", None) or getattr(attention, f"{kind}_proj", None) for kind in ("q", "k")
-    ]
-    if None in found or not hasattr(sys.modules[type(attention).__module__], "apply_rotary_pos_emb"):
-        raise StgraphError(
-            f"queries and keys cannot be read in {type(layer).__name__}, which has no q_proj and k_proj of its own or "
-            'no rotary positions; use trim="before"'
-        )
-    query, key = cast("list[nn.Module]", found)
-    return query, key
-
-
-def _columns(plan: _Plan, keep: Tensor) -> Tensor:
-    """(B, S) bool, the columns of the prompt that stay where ``keep`` (N,) says which video tokens do."""
-    stay = torch.ones(plan.rows, plan.length, dtype=torch.bool, device=keep.device)
-    parts = keep.split([len(place.columns) for place in plan.places])
-    for place, part in zip(plan.places, parts, strict=True):
-        stay[place.row : place.row + plan.copies, place.columns.to(keep.device)] = part
-    return stay
-
-
-def _cut_deepstack(cut: Cut, visual: Tensor, features: list[Tensor]) -> dict[str, Any]:
-    """Deepstack features lie one after the other, in the order of the True places of ``visual`` (B, S)."""
-    number = (visual.flatten().cumsum(0) - 1).view_as(visual)
-    kept = cut.take(visual)
-    kept[:, : cut.width] &= cut.valid.to(kept.device)
-    rows = cut.take(number)[kept]
-    return {"visual_pos_masks": kept, "deepstack_visual_embeds": [x[rows.to(x.device)] for x in features]}

@@ -37,6 +37,19 @@ class Cut:
         """K."""
         return self.columns.shape[1]
 
+    def after(self, first: Cut) -> Cut:
+        """This cut of what ``first`` leaves, as one cut."""
+        columns = first.columns.to(self.columns.device).gather(1, self.columns)
+        return Cut(first.length, columns, self.valid)
+
+    def places(self) -> Tensor:
+        """(B, S) int64, the column that each one becomes, −1 for those that go."""
+        rows, width = self.columns.shape
+        new = self.columns.new_full((rows, self.length + 1), -1)
+        stay = torch.where(self.valid, self.columns, self.length)
+        new.scatter_(1, stay, torch.arange(width, device=stay.device).expand(rows, -1))
+        return new[:, : self.length]
+
     def take(self, x: Tensor, dim: int = 1) -> Tensor:
         """The columns that stay of ``x``, whose rows are at ``dim - 1`` (B, or 1 for all) and columns at ``dim``.
 
@@ -48,6 +61,14 @@ class Cut:
         columns = torch.cat([columns, appended], 1)
         x = x.expand(*x.shape[: dim - 1], rows, *x.shape[dim:])
         return x[(slice(None),) * (dim - 1) + (torch.arange(rows, device=x.device)[:, None], columns)]
+
+    def put(self, x: Tensor) -> Tensor:
+        """The inverse of :meth:`take` along ``dim=1``: (B, K + t, ...) → (B, S + t, ...), 0 in the columns that go."""
+        rows = len(x)
+        appended = torch.arange(self.width, x.shape[1], device=x.device).expand(rows, -1)
+        places = torch.cat([self.places().to(x.device), appended], 1)
+        out = x[torch.arange(rows, device=x.device)[:, None], places.clamp(min=0)]
+        return out.masked_fill_((places < 0).view(*places.shape, *[1] * (x.ndim - 2)), 0)
 
     def mask(self, mask: Tensor) -> Tensor:
         """The same of a (B, S + t) attention mask: int64, with 0 at padding."""

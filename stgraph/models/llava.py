@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ..tokens import Grid
-from .adapter import Adapter, VideoLayout, video_pixels
+from .adapter import Adapter, VideoLayout, video_pixels, vision_block
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,13 @@ class LlavaOnevision(Adapter):
         """The same grid for every video: the processor makes them equally long."""
         videos, frames, *_ = video_pixels(inputs)
         vision = cast(Any, model).config.vision_config
-        side = math.ceil(vision.image_size // vision.patch_size / 2)
-        return [VideoLayout(Grid(frames, side, side), "trailing")] * videos
+        patches = vision.image_size // vision.patch_size
+        side = math.ceil(patches / 2)
+        return [VideoLayout(Grid(frames, side, side), "trailing", patches=(patches, patches))] * videos
+
+    def vision_attention(self, model: nn.Module) -> nn.Module:
+        """Of the block that ``vision_feature_layer`` names."""
+        return feature_block(model)
 
 
 @dataclass(frozen=True)
@@ -34,5 +40,20 @@ class LlavaNextVideo(Adapter):
         videos, frames, *_ = video_pixels(inputs)
         config = cast(Any, model).config
         vision = config.vision_config
-        side = vision.image_size // vision.patch_size // config.spatial_pool_stride
-        return [VideoLayout(Grid(frames, side, side))] * videos
+        patches = vision.image_size // vision.patch_size
+        side = patches // config.spatial_pool_stride
+        return [VideoLayout(Grid(frames, side, side), patches=(patches, patches))] * videos
+
+    def vision_attention(self, model: nn.Module) -> nn.Module:
+        """Of the block that ``vision_feature_layer`` names."""
+        return feature_block(model)
+
+    def pool(self, model: nn.Module, patches: Tensor, layout: VideoLayout) -> Tensor:
+        """The mean of each square of patches, whatever ``spatial_pool_mode`` does with the features."""
+        grid = patches.unflatten(1, cast("tuple[int, int]", layout.patches)).permute(0, 3, 1, 2)
+        return F.avg_pool2d(grid, cast(Any, model).config.spatial_pool_stride).permute(0, 2, 3, 1)
+
+
+def feature_block(model: nn.Module) -> nn.Module:
+    """The attention module of the block of ``model.vision_tower`` whose features a LLaVA model takes."""
+    return vision_block(model.get_submodule("model.vision_tower"), cast(Any, model).config.vision_feature_layer)

@@ -6,21 +6,52 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..errors import StgraphError
 from ..tokens import Grid
-from .adapter import Adapter, VideoLayout
+from .adapter import Adapter, VideoLayout, vision_block
 
 
 @dataclass(frozen=True)
 class QwenVL(Adapter):
-    """Qwen2-VL and Qwen2.5-VL: one token for m × m patches of two frames."""
+    """Qwen2-VL: one token for m × m patches of two frames."""
 
     def layouts(self, model: nn.Module, inputs: Mapping[str, Any]) -> list[VideoLayout]:
         """The grids in ``video_grid_thw``, which counts patches."""
         merge = cast(Any, model).config.vision_config.spatial_merge_size
-        return [VideoLayout(Grid(t, h // merge, w // merge)) for t, h, w in patch_grids(inputs)]
+        return [VideoLayout(Grid(t, h // merge, w // merge), patches=(h, w)) for t, h, w in patch_grids(inputs)]
+
+    def vision_attention(self, model: nn.Module) -> nn.Module:
+        """Of the last block."""
+        return vision_block(model.get_submodule("model.visual"))
+
+    def pool(self, model: nn.Module, patches: Tensor, layout: VideoLayout) -> Tensor:
+        """The mean of the m × m patches of each token, which lie together."""
+        _, height, width = layout.grid
+        tokens: Tensor = patches.unflatten(1, (height, width, -1)).mean(3)
+        return tokens
+
+
+@dataclass(frozen=True)
+class WindowedQwenVL(QwenVL):
+    """Qwen2.5-VL: the same with a tower that sorts its merged patches by attention window."""
+
+    def vision_attention(self, model: nn.Module) -> nn.Module:
+        """Of the last block that attends to the whole frame, not to windows of it."""
+        full = cast(Any, model).config.vision_config.fullatt_block_indexes
+        return vision_block(model.get_submodule("model.visual"), max(full) + 1)
+
+    def pool(self, model: nn.Module, patches: Tensor, layout: VideoLayout) -> Tensor:
+        """The mean of the m × m patches of each token, back in raster order."""
+        from transformers.vision_utils import get_vision_window_index
+
+        vision = cast(Any, model).config.vision_config
+        frame = torch.tensor([[1, *cast("tuple[int, int]", layout.patches)]])
+        window, _ = get_vision_window_index(frame, vision.spatial_merge_size, vision.window_size, vision.patch_size)
+        merged = patches.unflatten(1, (len(window), -1))
+        return super().pool(model, merged[:, window.argsort().to(merged.device)].flatten(1, 2), layout)
 
 
 def patch_grids(inputs: Mapping[str, Any]) -> list[list[int]]:
@@ -35,6 +66,6 @@ def patch_grids(inputs: Mapping[str, Any]) -> list[list[int]]:
 class Qwen3VL(QwenVL):
     """Qwen3-VL, dense and mixture of experts: timestamps between the frames, deepstack features in the first layers."""
 
-    def first_layer(self, model: nn.Module) -> int:
-        """Past the layers that deepstack features are added after, to tokens that must all be there."""
-        return max(1, len(cast(Any, model).config.vision_config.deepstack_visual_indexes))
+    def deepstack_layers(self, model: nn.Module) -> int:
+        """One for each block of the tower that gives features."""
+        return len(cast(Any, model).config.vision_config.deepstack_visual_indexes)

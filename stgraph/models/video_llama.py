@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..tokens import Grid
-from .adapter import Adapter, VideoLayout
+from .adapter import Adapter, VideoLayout, vision_block
 from .qwen import patch_grids
 
 
@@ -20,9 +20,23 @@ class VideoLlama3(Adapter):
     def layouts(self, model: nn.Module, inputs: Mapping[str, Any]) -> list[VideoLayout]:
         """The grids in ``video_grid_thw``, which counts patches."""
         merges = inputs["video_merge_sizes"].tolist()
-        grids = [Grid(t, h // m, w // m) for (t, h, w), m in zip(patch_grids(inputs), merges, strict=True)]
+        layouts = [
+            VideoLayout(Grid(t, h // m, w // m), patches=(h, w))
+            for (t, h, w), m in zip(patch_grids(inputs), merges, strict=True)
+        ]
         mask = inputs.get("video_compression_mask")
         if mask is None:
-            return [VideoLayout(grid) for grid in grids]
-        parts = mask.split([grid.size for grid in grids])
-        return [VideoLayout(grid, present=part) for grid, part in zip(grids, parts, strict=True)]
+            return layouts
+        parts = mask.split([layout.grid.size for layout in layouts])
+        return [layout._replace(present=part) for layout, part in zip(layouts, parts, strict=True)]
+
+    def vision_attention(self, model: nn.Module) -> nn.Module:
+        """Of the last block."""
+        return vision_block(model.get_submodule("model.vision_model"))
+
+    def pool(self, model: nn.Module, patches: Tensor, layout: VideoLayout) -> Tensor:
+        """Bilinearly, once the m × m patches of each token, which lie together, are in raster order."""
+        _, height, width = layout.grid
+        merge = cast("tuple[int, int]", layout.patches)[0] // height
+        raster = patches.unflatten(1, (height, width, merge, merge)).transpose(2, 3)
+        return super().pool(model, raster.flatten(1, 4), layout)

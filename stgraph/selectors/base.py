@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
+from .. import kernels
 from ..budget import ceil_share
 from ..errors import StgraphError, check_choice, check_number
 from ..signals import Signals
 from ..tokens import VideoTokens
+from .rounds import EARLY_LAYER, LayerBudget, Round, Rounds, Step, budget_notes, last_step
 from .selection import Selection, Verdict
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from ..models.adapter import Adapter
     from ..models.attachment import Attachment
 
 
@@ -40,6 +45,7 @@ class Ranking:
         merge_target: (N,) int64, the kept token that a dropped one is merged into, −1 for all others; None where the
             method does not merge.
         merge_weight: (N,) float32, the factor of each token in that sum, see :class:`Selection`.
+        budget: visual tokens to keep of each video; None for ⌈r·N⌉.
     """
 
     importance: Tensor
@@ -52,6 +58,7 @@ class Ranking:
     notes: tuple[str, ...] = ()
     merge_target: Tensor | None = None
     merge_weight: Tensor | None = None
+    budget: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +87,10 @@ class Selector(ABC):
     def rank(self, tokens: VideoTokens, signals: Signals) -> Ranking:
         """Rank the N tokens of all videos; values of separators are ignored unless they are vertices."""
 
+    def prepare(self, tokens: VideoTokens) -> Callable[[Signals], Ranking]:
+        """Do all of :meth:`rank` that needs no signals, and return the rest: so it is done once for several signals."""
+        return partial(self.rank, tokens)
+
     def __call__(self, tokens: VideoTokens, signals: Signals | None = None) -> Selection:
         """Select tokens.
 
@@ -90,12 +101,26 @@ class Selector(ABC):
         Raises:
             StgraphError: features that are not finite, or signals that do not fit or that the method lacks.
         """
-        from . import SELECTORS
-
         start = time.perf_counter()
         signals = signals or Signals()
         signals.check(len(tokens))
-        ranking = self.rank(tokens, signals)
+        selection = self.settle(tokens, self.rank(tokens, signals))
+        return replace(selection, seconds={**selection.seconds, "selection": time.perf_counter() - start})
+
+    def settle(self, tokens: VideoTokens, ranking: Ranking, *, settled: tuple[int, int] = (0, 0)) -> Selection:
+        """Keep exactly the budget of every video, by a ranking of its tokens.
+
+        Args:
+            tokens: what was ranked.
+            ranking: what :meth:`rank` says of them.
+            settled: visual tokens and separators of the same video that came before these and have had their budget,
+                where a video is settled part by part: of n more after m, ⌈r·(m + n)⌉ − ⌈r·m⌉ stay.
+
+        Raises:
+            StgraphError: a ranking that does not fit the tokens.
+        """
+        from . import SELECTORS
+
         n, device = len(tokens), tokens.device
         if ranking.importance.shape != (n,) or bool(ranking.importance.isnan().any()):
             raise StgraphError(
@@ -104,7 +129,7 @@ class Selector(ABC):
             )
         visual = self.visual(tokens)
         role = ranking.candidate if ranking.candidate is not None else torch.zeros(n, dtype=torch.uint8, device=device)
-        keep, margin, budgets = self._fill(ranking, role, visual, tokens)
+        keep, margin, budgets = self._fill(ranking, role, visual, tokens, settled[0])
         if ranking.merge_target is not None:
             merged = ranking.merge_target >= 0
             if bool((merged & keep).any()) or not bool(keep[ranking.merge_target[merged]].all()):
@@ -114,7 +139,7 @@ class Selector(ABC):
             torch.where(role > 0, role, int(Verdict.FILLED)),
             torch.where(role > 0, int(Verdict.TRIMMED), int(Verdict.DROPPED)),
         )
-        newline = self._separators(keep, tokens)
+        newline = self._separators(keep, tokens, settled[1])
         verdict = torch.where(visual, verdict, torch.where(newline, int(Verdict.SEPARATOR), int(Verdict.DROPPED)))
         score = torch.where(visual, ranking.importance, 0.0)
         none = torch.full((n,), -1, dtype=torch.int64, device=device)
@@ -132,64 +157,123 @@ class Selector(ABC):
             batch=tokens.batch,
             budget=tuple(budgets),
             method=SELECTORS.config(self),
-            seconds={**ranking.seconds, "selection": time.perf_counter() - start},
+            seconds=ranking.seconds,
             notes=ranking.notes,
             merge_target=ranking.merge_target,
             merge_weight=None if ranking.merge_weight is None else torch.where(newline, 1.0, ranking.merge_weight),
         )
 
     def attach(
-        self, model: nn.Module, *, trim: Literal["before", "inside"] = "before", layer: int | None = None
+        self,
+        model: nn.Module,
+        *,
+        trim: Literal["before", "inside"] | None = None,
+        layer: int | None = None,
+        adapter: Adapter | None = None,
     ) -> Attachment:
         """Prune the video tokens of every call of a video LLM inside a ``with`` block.
 
         Args:
             model: a transformers model of a supported family, see ``stgraph.models.MODELS``.
-            trim: ``"before"``: all tokens that go are dropped before the LLM. ``"inside"``: candidates enter the LLM
-                and are trimmed to the budget at one of its layers, by the attention of the last prompt token.
-            layer: the first decoder layer without the trimmed tokens, counted from 0. None takes FastV's 2, or the
-                first one possible in the family where that is later.
+            trim: ``"before"``: all tokens that go are dropped before the LLM. ``"inside"``: the method has its
+                :meth:`rounds` in the LLM; most have one, in which their candidates are trimmed to the budget by the
+                attention of the last prompt token. None is the method's own place, :attr:`natural_trim`.
+            layer: the first decoder layer behind the last round, counted from 0. None takes the method's own,
+                :meth:`last_round`.
+            adapter: how videos lie in the prompts. None takes that of the model's family, at its defaults.
 
         Raises:
             StgraphError: the model's family has no adapter, or the model is set up in a way that pruning does not fit.
         """
         from ..models import Attachment
 
-        return Attachment(self, model, trim=trim, layer=layer)
+        return Attachment(self, model, trim=trim, layer=layer, adapter=adapter)
+
+    # -- inside a language model ---------------------------------------------------------------------------------------
+
+    @property
+    def natural_trim(self) -> Literal["before", "inside"]:
+        """Where :meth:`attach` prunes when it is not told."""
+        return "before"
+
+    def last_round(self, layers: int) -> int:
+        """The first of ``layers`` decoder layers behind the last round, where :meth:`attach` is not told."""
+        return min(EARLY_LAYER, layers - 1)
+
+    def layer_budget(self, count: int, layers: int) -> LayerBudget:
+        """The budget of a video of ``count`` visual tokens in a language model."""
+        return LayerBudget("tokens", self.retention, count, layers)
+
+    def rounds(self, entry: Round, layer: int) -> Rounds:
+        """Prune inside a language model: candidates enter it and are trimmed by its attention in one round.
+
+        A video whose candidates do not fill its budget enters whole, as all do for a method without candidates.
+        Separators enter too, and leave with the tokens.
+
+        Args:
+            entry: the first round, of all N tokens.
+            layer: the last round.
+
+        Yields:
+            A step for every round that is sent.
+        """
+        tokens, visual = entry.tokens, self.visual(entry.tokens)
+        rank = self.prepare(tokens)
+
+        def ranked(attention: Tensor) -> Ranking:
+            signals = entry.signals.with_llm_attention(attention)
+            signals.check(len(tokens))
+            return rank(signals)
+
+        def counted(which: Tensor) -> list[int]:
+            counts: list[int] = torch.bincount(tokens.batch[which & visual], minlength=tokens.num_videos).tolist()
+            return counts
+
+        budgets = [self.layer_budget(count, entry.layers) for count in counted(visual)]
+        # Candidates are known before attention is.
+        role = ranked(torch.zeros(len(tokens), device=tokens.device)).candidate
+        candidate = torch.zeros_like(visual) if role is None else role > 0
+        short = [n < budget.at(0, budget.count) for n, budget in zip(counted(candidate), budgets, strict=True)]
+        enter = candidate | ~visual | torch.tensor(short, device=tokens.device)[tokens.batch]
+        view = yield Step(enter, layer=layer)
+        left = [budget.at(view.layer, n) for n, budget in zip(counted(enter), budgets, strict=True)]
+        received = torch.zeros(len(tokens), device=tokens.device).index_copy(0, view.index, view.attention())
+        ranking = ranked(received)
+        notes = (*ranking.notes, *budget_notes(budgets, left))
+        yield last_step(view, self.settle(tokens, replace(ranking, budget=left, notes=notes)))
 
     def visual(self, tokens: VideoTokens) -> Tensor:
         """(N,) bool, the tokens that count towards the budget: all but separators, unless these are vertices."""
         return torch.ones_like(tokens.separator) if self.separators == "vertex" else ~tokens.separator
 
     def _fill(
-        self, ranking: Ranking, role: Tensor, visual: Tensor, tokens: VideoTokens
+        self, ranking: Ranking, role: Tensor, visual: Tensor, tokens: VideoTokens, settled: int = 0
     ) -> tuple[Tensor, Tensor, list[int]]:
         """Exactly the budget of every video: protected ones, then candidates, then the rest, each by importance."""
         tier = (role > 0).to(torch.int64)
         if ranking.protected is not None:
             tier += ranking.protected.to(torch.int64)
-        # Stable sorts, least significant first: by index, importance, standing, video; what is no vertex comes last.
-        order = torch.sort(ranking.importance, stable=True, descending=True).indices
-        order = order[torch.sort(tier[order], stable=True, descending=True).indices]
-        group = torch.where(visual, tokens.batch, tokens.num_videos)
-        order = order[torch.sort(group[order], stable=True).indices]
-        counts = torch.bincount(tokens.batch[visual], minlength=tokens.num_videos).tolist()
+        vertices = kernels.places(visual)
+        counts = torch.bincount(kernels.take(tokens.batch, vertices), minlength=tokens.num_videos).tolist()
         keep = torch.zeros_like(visual)
         margin = torch.zeros(len(visual), dtype=torch.float32, device=visual.device)
-        budgets = []
+        budgets: list[int] = []
         start = 0
         for count in counts:
-            budget = ceil_share(self.retention, count)
+            budget = ceil_share(self.retention, settled + count) - ceil_share(self.retention, settled)
+            if ranking.budget is not None:
+                budget = ranking.budget[len(budgets)]
             budgets.append(budget)
-            members = order[start : start + count]
-            keep[members[:budget]] = True
+            members = vertices[start : start + count]
             if count:
-                cut = ranking.importance[members[budget - 1]]
-                margin[members] = (ranking.importance[members] - cut).float()
+                importance = kernels.take(ranking.importance, members)
+                best, cut = first_of(importance, kernels.take(tier, members), budget)
+                keep[members] = best
+                margin[members] = (importance - cut).float()
             start += count
         return keep, margin, budgets
 
-    def _separators(self, keep: Tensor, tokens: VideoTokens) -> Tensor:
+    def _separators(self, keep: Tensor, tokens: VideoTokens, settled: int = 0) -> Tensor:
         """(N,) bool, the separators that stay beside the kept visual tokens."""
         stay = torch.zeros_like(keep)
         if self.separators in ("drop", "vertex"):
@@ -197,15 +281,48 @@ class Selector(ABC):
         places = tokens.separator.nonzero()[:, 0]
         if self.separators == "keep" or not len(places):
             return tokens.separator
-        # A separator closes the run of tokens before it; the runs that keep most keep theirs.
+        # A separator closes the run of tokens before it or opens the one after it; the runs that keep most keep theirs.
         kept_so_far = torch.cat([places.new_zeros(1), torch.cumsum(keep, 0)])
         video = tokens.batch[places]
-        begins = torch.cat([places.new_zeros(1), places[:-1]])
-        begins = torch.maximum(begins, torch.searchsorted(tokens.batch, video))  # not before its video
-        order = torch.sort(kept_so_far[places] - kept_so_far[begins], stable=True, descending=True).indices
+        opens = tokens.coords[places, 1] < 0
+        before = torch.cat([places.new_zeros(1), places[:-1]])
+        before = torch.maximum(before, torch.searchsorted(tokens.batch, video))  # not before its video
+        after = torch.cat([places[1:], places.new_tensor([len(keep)])])
+        after = torch.minimum(after, torch.searchsorted(tokens.batch, video, right=True))
+        begins, ends = torch.where(opens, places, before), torch.where(opens, after, places)
+        order = torch.sort(kept_so_far[ends] - kept_so_far[begins], stable=True, descending=True).indices
         order = order[torch.sort(video[order], stable=True).indices]
         begin = 0
         for count in torch.bincount(video, minlength=tokens.num_videos).tolist():
-            stay[places[order[begin : begin + ceil_share(self.retention, count)]]] = True
+            budget = ceil_share(self.retention, settled + count) - ceil_share(self.retention, settled)
+            stay[places[order[begin : begin + budget]]] = True
             begin += count
         return stay
+
+
+def first_of(importance: Tensor, tier: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+    """Which ``budget`` of n tokens come first: by tier, then by importance, the larger first, then by index.
+
+    Linear in n, where a sort would put all tokens in order.
+
+    Args:
+        importance: (n,) float, n ≥ 1, no NaN.
+        tier: (n,) int64 ≥ 0.
+        budget: how many, 0 to n.
+
+    Returns:
+        (n,) bool mask, and the importance of the last of them, or of the very first token where the budget is 0.
+    """
+    best = torch.zeros_like(tier, dtype=torch.bool)
+    cut = importance[tier == tier.max()].max()
+    for level in range(int(tier.max()), -1, -1):
+        here = tier == level
+        count = int(here.sum())
+        kept = min(count, budget)
+        if kept:
+            cut = kernels.take(importance, kernels.places(here)).kthvalue(count - kept + 1).values
+            larger = here & (importance > cut)
+            equal = here & (importance == cut)
+            best |= larger | (equal & (torch.cumsum(equal, 0) <= kept - int(larger.sum())))
+            budget -= kept
+    return best, cut

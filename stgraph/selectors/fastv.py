@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ..errors import check_choice
 from .per_video import ATTENTION_SOURCES, AttentionSource, Choice, Clip, VideoSelector
@@ -15,10 +16,12 @@ class FastV(VideoSelector):
     Followed: a_j = head-mean attention of the last prompt token to token j in layer K − 1; the ⌈r·N⌉ largest of the
     video stay, wherever they lie.
 
-    Departures: as a plain selector it drops the other tokens from the whole LLM, not from layer K on.
+    Attached to a model, all tokens enter it and the others leave before layer K = 2, as published. Departures: as a
+    plain selector it drops them from the whole LLM.
 
     Attributes:
-        signal: whose attention: the LLM's as published, the encoder's, or the substitute ``"features"``.
+        signal: whose attention: the LLM's as published, the encoder's, or the substitute ``"features"``. With the
+            latter two the place of the method is before the LLM.
     """
 
     signal: AttentionSource = "llm_attention"
@@ -30,3 +33,8 @@ class FastV(VideoSelector):
     def choose(self, clip: Clip) -> Choice:
         """The attention itself."""
         return Choice(clip.attention(self.signal))
+
+    @property
+    def natural_trim(self) -> Literal["before", "inside"]:
+        """Inside the model whose attention it asks for."""
+        return "inside" if self.signal == "llm_attention" else "before"

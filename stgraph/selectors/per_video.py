@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from ..budget import ceil_share
-from ..errors import StgraphError
-from ..kernels import TIE_TOLERANCE, norms, snap
+from ..errors import StgraphError, check_choice
+from ..kernels import TIE_TOLERANCE, edge_cosine, norms, snap
 from ..signals import Signals
 from ..tokens import VideoTokens, check_finite
 from .base import Ranking, Selector
@@ -41,6 +41,7 @@ class Clip:
 
     Attributes:
         features: (n, d) in the dtype of the tokens.
+        norm: (n,) float64 length of each.
         coords: (n, 3) int64 (frame, row, column).
         signals: of these tokens.
         retention: r.
@@ -48,6 +49,7 @@ class Clip:
     """
 
     features: Tensor
+    norm: Tensor
     coords: Tensor
     signals: Signals
     retention: float
@@ -75,7 +77,7 @@ class Clip:
     @cached_property
     def unit(self) -> Tensor:
         """(n, d) float32 unit vectors; zero vectors stay zero."""
-        return unit_rows(self.features)
+        return unit_rows(self.features, self.norm)
 
     def attention(self, source: AttentionSource) -> Tensor:
         """(n,) float64 attention that each token receives."""
@@ -91,7 +93,9 @@ class Clip:
         try:
             return self.signals.require(source, self.method)
         except StgraphError as error:
-            raise StgraphError(f"{error}; {parameter}=features asks for a substitute from the features alone") from None
+            raise StgraphError(
+                f"{error}; selector.{parameter}=features asks for a substitute from the features alone"
+            ) from None
 
 
 class Choice(NamedTuple):
@@ -157,23 +161,49 @@ class VideoSelector(Selector):
         features = tokens.features.detach()
         visual = self.visual(tokens)
         places = visual.nonzero()[:, 0]
-        check_finite(norms(features, places), tokens.coords[places], tokens.batch[places])
+        norm = norms(features, places)
+        check_finite(norm, tokens.coords[places], tokens.batch[places])
         for video in range(tokens.num_videos):
-            rows = places[tokens.batch[places] == video]
+            inside = tokens.batch[places] == video
+            rows = places[inside]
             if not len(rows):
                 continue
             begin, end = int(rows[0]), int(rows[-1]) + 1
             x = features[begin:end] if end - begin == len(rows) else features[rows]  # a view where that is possible
-            own = {f.name: None if (v := getattr(signals, f.name)) is None else v[rows] for f in fields(signals)}
-            yield video, rows, Clip(x, tokens.coords[rows], Signals(**own), self.retention, method)
+            yield video, rows, Clip(x, norm[inside], tokens.coords[rows], signals.take(rows), self.retention, method)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSelector(VideoSelector):
+    """A method that reads the vision encoder: which tokens it attends to, and by which keys they are compared.
+
+    Attributes:
+        signal: whose attention: the encoder's as published, the LLM's, or the substitute ``"features"``.
+        keys: the encoder's keys as published, or ``"features"``. None takes the features where ``signal="features"``
+            asks for that substitute, otherwise the keys.
+    """
+
+    signal: AttentionSource = "encoder_attention"
+    keys: KeySource | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("signal", self.signal, ATTENTION_SOURCES)
+        if self.keys is not None:
+            check_choice("keys", self.keys, KEY_SOURCES)
+
+    def read(self, clip: Clip) -> tuple[Tensor, Tensor]:
+        """(n,) float64 attention and (n, d_k) float32 unit keys."""
+        source = self.keys or ("features" if self.signal == "features" else "encoder_keys")
+        return clip.attention(self.signal), unit_rows(clip.keys(source))
 
 
 # -- vectors ----------------------------------------------------------------------------------------------------------
 
 
-def unit_rows(x: Tensor) -> Tensor:
-    """(n, d) float32 unit vectors of the rows of any magnitude; zero rows stay zero."""
-    length = norms(x, torch.arange(len(x), device=x.device))
+def unit_rows(x: Tensor, length: Tensor | None = None) -> Tensor:
+    """(n, d) float32 unit vectors of the rows of any magnitude, whose lengths may be known; zero rows stay zero."""
+    length = norms(x, torch.arange(len(x), device=x.device)) if length is None else length
     scale = torch.where(length > 0, 1 / length, 0.0)
     unit = x.float() * scale.float()[:, None]
     extreme = (scale > 0) & ((scale < 1e-12) | (scale > 1e12))
@@ -249,21 +279,24 @@ def previous_matches(clip: Clip, radius: int | None) -> tuple[Tensor, Tensor]:
     """
     match = torch.full((len(clip),), -1, dtype=torch.int64, device=clip.coords.device)
     cosine = torch.full((len(clip),), -2.0, dtype=torch.float64, device=clip.coords.device)
+    if radius == 0:  # one dot product for each token, and no unit vectors in memory
+        later = torch.arange(len(clip), device=match.device)
+        _, height, width = (clip.coords.amax(0) + 1).tolist()
+        key = (clip.coords[:, 0] * height + clip.coords[:, 1]) * width + clip.coords[:, 2]
+        place = torch.searchsorted(key, key - height * width)
+        there = key[place] == key - height * width
+        match[there] = place[there]
+        edges = torch.stack([match[there], later[there]])
+        cosine[there] = snap(edge_cosine(clip.features, clip.norm, later, edges)).clamp_(-1, 1)
+        return match, cosine
     for before, now in zip(clip.frames, clip.frames[1:], strict=False):
         if int(clip.coords[now.start, 0]) != int(clip.coords[before.start, 0]) + 1:
             continue
         there, here = clip.coords[before, 1:], clip.coords[now, 1:]
-        if radius == 0:
-            width = int(clip.coords[:, 2].max()) + 1
-            known, wanted = there @ there.new_tensor([width, 1]), here @ here.new_tensor([width, 1])
-            place = torch.searchsorted(known, wanted).clamp_(max=len(known) - 1)
-            dots = (clip.unit[now] * clip.unit[before][place]).sum(1)
-            best = torch.where(known[place] == wanted, snap(dots).clamp_(-1, 1), -2.0)
-        else:
-            similarity = snap(clip.unit[now] @ clip.unit[before].T).clamp_(-1, 1)
-            if radius is not None:
-                similarity.masked_fill_((here[:, None] - there).abs().amax(-1) > radius, -2.0)
-            best, place = similarity.max(1)
+        similarity = snap(clip.unit[now] @ clip.unit[before].T).clamp_(-1, 1)
+        if radius is not None:
+            similarity.masked_fill_((here[:, None] - there).abs().amax(-1) > radius, -2.0)
+        best, place = similarity.max(1)
         cosine[now] = best
         match[now] = torch.where(best > -2, place + before.start, -1)
     return match, cosine

@@ -7,23 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import check_choice, check_number
+from ..errors import check_number
 from ..kernels import snap
-from .per_video import (
-    ATTENTION_SOURCES,
-    KEY_SOURCES,
-    AttentionSource,
-    Choice,
-    Clip,
-    KeySource,
-    VideoSelector,
-    shares,
-    unit_rows,
-)
+from .per_video import Choice, Clip, EncoderSelector, shares
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruMerge(VideoSelector):
+class PruMerge(EncoderSelector):
     """LLaVA-PruMerge (Shang et al., 2024): the most attended tokens of each frame take their like in.
 
     Followed: the tokens with the most attention stay. A kept token i becomes x_i + Σ a_j·x_j over its ``neighbours``
@@ -36,23 +26,17 @@ class PruMerge(VideoSelector):
 
     Attributes:
         neighbours: tokens that a kept one may take in.
-        signal: whose attention: the encoder's as published, the LLM's, or the substitute ``"features"``.
-        keys: what tokens are compared by: the encoder's keys as published, or ``"features"``.
     """
 
     neighbours: int = 32
-    signal: AttentionSource = "encoder_attention"
-    keys: KeySource = "encoder_keys"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("neighbours", self.neighbours, at_least=1, integer=True)
-        check_choice("signal", self.signal, ATTENTION_SOURCES)
-        check_choice("keys", self.keys, KEY_SOURCES)
 
     def choose(self, clip: Clip) -> Choice:
         """Frame by frame, the kept tokens and what they take in."""
-        attention, key = clip.attention(self.signal), unit_rows(clip.keys(self.keys))
+        attention, key = self.read(clip)
         chosen = torch.zeros(len(clip), dtype=torch.bool, device=key.device)
         target = torch.full((len(clip),), -1, dtype=torch.int64, device=key.device)
         weight = torch.zeros(len(clip), device=key.device)
@@ -106,10 +90,14 @@ class PruMergePlus(PruMerge):
 
 
 def _adaptive(attention: Tensor, clip: Clip) -> str:
-    """What the adaptive share of the paper would have kept."""
+    """What the budget keeps, and what the adaptive share of the paper would have."""
     count = 0
     quartiles = attention.new_tensor([0.25, 0.75])
     for frame in clip.frames:
         low, high = torch.quantile(attention[frame], quartiles).tolist()
         count += int((attention[frame] > high + 1.5 * (high - low)).sum())
-    return f"by attention outliers alone, without a budget, {count} of {len(clip)} tokens would have been kept"
+    share = f" (retention={count / len(clip):.3g})" if count else ""
+    return (
+        f"the budget keeps {clip.budget} of {len(clip)} tokens; by attention outliers alone, as published without a "
+        f"budget, {count} would have been kept{share}"
+    )

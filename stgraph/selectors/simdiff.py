@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,15 +15,17 @@ from ..community.base import CommunityDetector
 from ..community.partition import Partition
 from ..difference.base import Difference, DifferenceDetector
 from ..edges import SPATIAL, TEMPORAL, SpatialBuilder, TemporalBuilder
-from ..errors import check_choice
+from ..errors import StgraphError, check_choice
 from ..graph import SpatioTemporalGraph, build_graph
 from ..importance.base import Evidence, Importance
-from ..kernels import TIE_TOLERANCE
+from ..kernels import TIE_TOLERANCE, active, stable_argsort, take
 from ..registry import group_field, registry
 from ..signals import Signals
 from ..thresholds import Fixed, SimilarityThreshold, describe, prune_by_video
 from ..tokens import VideoTokens
 from .base import Ranking, Selector
+from .release import representatives, strict_in_space
+from .rounds import BUDGET_RULES, BudgetRule, LayerBudget
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +38,7 @@ class Analysis:
         partition: its communities.
         centrality: (V,) float32 S_c in those communities.
         rank: (V,) int64 place of each vertex in its community by centrality, 0 = most central.
-        representative: (V,) bool, T_rep.
+        representative: (V,) bool, T_rep; in the release, what its first stage leaves.
         difference: difference scores, and the event tokens T_event.
         seconds: time of each stage.
         notes: sentences for the user.
@@ -66,7 +69,13 @@ class STSimDiff(Selector):
     Departures: none in the default. Where no attention is given, ``importance="auto"`` trims by a substitute (the paper
     always has the LLM's attention).
 
+    ``preset="release"`` is what the authors' code does instead, see docs/algorithm.md: newline tokens are vertices;
+    spatial edges must exceed τ_sim; communities are thinned out to ⌊|c|·r⌋ from the most similar one on, until 1 − r of
+    the tokens are gone. Attached to a model, what is left enters it and is trimmed at layer 2, to a mean of r over all
+    layers. As a plain selector every layer has the same tokens, which makes that ⌈r·N⌉.
+
     Attributes:
+        preset: ``"paper"`` or ``"release"``.
         spatial: what joins tokens inside a frame.
         temporal: what joins tokens between frames; ``motion`` follows what moves, for communities and events alike.
         similarity_threshold: τ_sim in [−1, 1]; edges strictly below it are pruned before communities are looked for. A
@@ -79,8 +88,12 @@ class STSimDiff(Selector):
         importance: what the union is trimmed by.
         protect_events: event tokens are trimmed only after all other candidates are gone. The paper does not protect
             them.
+        budget: where tokens are dropped inside a model, ``"tokens"``: ⌈r·N⌉ are left in the end;
+            ``"mean_over_layers"``: the mean over its layers is r·N, counted as published, see :class:`LayerBudget`.
+            None is the preset's: ``"tokens"`` for the paper.
     """
 
+    preset: Literal["paper", "release"] = "paper"
     spatial: SpatialBuilder = group_field("spatial", "grid")
     temporal: TemporalBuilder = group_field("temporal", "aligned")
     similarity_threshold: SimilarityThreshold | float | str = group_field("similarity_threshold", "fixed")
@@ -89,9 +102,20 @@ class STSimDiff(Selector):
     difference: DifferenceDetector = group_field("difference", "threshold")
     importance: Importance = group_field("importance", "auto")
     protect_events: bool = False
+    budget: BudgetRule | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice("preset", self.preset, ("paper", "release"))
+        if self.budget is not None:
+            check_choice("budget", self.budget, BUDGET_RULES)
+        if self.preset == "release":
+            if self.separators not in ("proportional", "vertex"):
+                raise StgraphError(
+                    'preset="release" takes newline tokens as vertices, got separators='
+                    f"{self.separators!r}; leave it out"
+                )
+            object.__setattr__(self, "separators", "vertex")
         threshold = registry("similarity_threshold").build(self.similarity_threshold)
         object.__setattr__(self, "similarity_threshold", threshold)
         check_choice("similarity_edges", self.similarity_edges, ("both", "spatial", "temporal"))
@@ -107,20 +131,48 @@ class STSimDiff(Selector):
         method: SimilarityThreshold = registry("similarity_threshold").build(self.similarity_threshold)
         thresholds = method(similar, self.retention)
         similar = prune_by_video(similar, thresholds)
+        if self.preset == "release":
+            similar = strict_in_space(similar, thresholds)
         partition = self.community(similar)
         clock.lap("community")
         centrality = graph.centrality(partition.labels, partition.sizes)
-        rank = rank_in_community(partition.labels, centrality)
-        representative = rank < ceil_shares(self.retention, partition.sizes)[partition.labels]
+        rank = rank_in_community(partition.labels, partition.sizes, centrality)
         clock.lap("centrality")
         difference = self.difference(graph)
         clock.lap("difference")
+        if self.preset == "release":
+            representative = representatives(similar, partition, centrality, rank, difference.marked, self.retention)
+        else:
+            representative = rank < ceil_shares(self.retention, partition.sizes)[partition.labels]
         notes = () if isinstance(method, Fixed) else (describe(thresholds),)
         return Analysis(graph, similar, partition, centrality, rank, representative, difference, clock.seconds, notes)
 
     def rank(self, tokens: VideoTokens, signals: Signals) -> Ranking:
         """Candidates T_rep ∪ T_event with their importance (paper, design 4)."""
+        return self.prepare(tokens)(signals)
+
+    def prepare(self, tokens: VideoTokens) -> Callable[[Signals], Ranking]:
+        """The candidates, whose importance alone may need signals."""
+        if active(tokens.device, tokens.features.dtype) == "triton":
+            from .device import prepare_on_device
+
+            rank = prepare_on_device(self, tokens)
+            if rank is not None:
+                return rank
         found = self.analyse(tokens)
+        return lambda signals: self._rank(tokens, found, signals)
+
+    @property
+    def natural_trim(self) -> Literal["before", "inside"]:
+        """Before the model, where no layer pays for what goes; the release inside it."""
+        return "inside" if self.preset == "release" else "before"
+
+    def layer_budget(self, count: int, layers: int) -> LayerBudget:
+        """By the rule that was chosen, or that of the preset."""
+        rule = self.budget or ("mean_over_layers" if self.preset == "release" else "tokens")
+        return LayerBudget(rule, self.retention, count, layers)
+
+    def _rank(self, tokens: VideoTokens, found: Analysis, signals: Signals) -> Ranking:
         graph, difference = found.graph, found.difference
         candidate = found.representative | difference.marked
         clock = _Clock()
@@ -146,15 +198,13 @@ class STSimDiff(Selector):
         )
 
 
-def rank_in_community(labels: Tensor, centrality: Tensor) -> Tensor:
+def rank_in_community(labels: Tensor, sizes: Tensor, centrality: Tensor) -> Tensor:
     """Place of every vertex in its community by centrality, 0 = most central; ties to the smaller index: (V,) int64."""
     steps = (centrality.double() / TIE_TOLERANCE).round().long()  # at most 2¹⁶ to either side: one key for both
-    order = torch.sort(labels * 2**18 - steps, stable=True).indices
-    sizes = torch.bincount(labels)
+    order = stable_argsort(labels * 2**18 - steps)
     starts = torch.cumsum(sizes, 0) - sizes
-    place = torch.empty_like(labels)
-    place[order] = torch.arange(len(labels), device=labels.device) - starts[labels[order]]
-    return place
+    places = torch.arange(len(labels), device=labels.device) - take(starts, take(labels, order))
+    return torch.empty_like(labels).index_copy_(0, order, places)
 
 
 class _Clock:

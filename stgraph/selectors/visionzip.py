@@ -7,24 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import check_choice, check_number
+from ..errors import check_number
 from ..kernels import snap
-from .per_video import (
-    ATTENTION_SOURCES,
-    KEY_SOURCES,
-    AttentionSource,
-    Choice,
-    Clip,
-    KeySource,
-    VideoSelector,
-    first,
-    shares,
-    unit_rows,
-)
+from .per_video import Choice, Clip, EncoderSelector, first, shares
 
 
 @dataclass(frozen=True, kw_only=True)
-class VisionZip(VideoSelector):
+class VisionZip(EncoderSelector):
     """VisionZip (Yang et al., CVPR 2025): the most attended tokens of each frame, and the others merged into a few.
 
     Followed: of the K tokens that a frame keeps, C are contextual and the others dominant, the top by [CLS] attention
@@ -37,23 +26,17 @@ class VisionZip(VideoSelector):
 
     Attributes:
         contextual: share of the kept tokens that are contextual, in [0, 1]; 10 of 64 as published.
-        signal: whose attention: the encoder's as published, the LLM's, or the substitute ``"features"``.
-        keys: what tokens are compared by: the encoder's keys as published, or ``"features"``.
     """
 
     contextual: float = 10 / 64
-    signal: AttentionSource = "encoder_attention"
-    keys: KeySource = "encoder_keys"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("contextual", self.contextual, at_least=0, at_most=1)
-        check_choice("signal", self.signal, ATTENTION_SOURCES)
-        check_choice("keys", self.keys, KEY_SOURCES)
 
     def choose(self, clip: Clip) -> Choice:
         """Frame by frame, the dominant and the contextual tokens."""
-        attention, key = clip.attention(self.signal), unit_rows(clip.keys(self.keys))
+        attention, key = self.read(clip)
         chosen = torch.zeros(len(clip), dtype=torch.bool, device=key.device)
         target = torch.full((len(clip),), -1, dtype=torch.int64, device=key.device)
         weight = torch.zeros(len(clip), device=key.device)

@@ -3,7 +3,7 @@
 Overlays need NumPy and Pillow only; matplotlib is imported when a chart is drawn.
 """
 
-from .charts import community_size_chart, difference_chart, edge_weight_chart, graph_figure, kept_chart
+from .charts import community_size_chart, difference_chart, edge_weight_chart, graph_figure, kept_chart, stream_chart
 from .colours import VERDICT_COLOURS, community_colours, heat_colours
 from .overlay import (
     OverlayKind,
@@ -31,4 +31,5 @@ __all__ = [
     "kept_chart",
     "overlay_frames",
     "overlay_video",
+    "stream_chart",
 ]

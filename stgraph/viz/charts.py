@@ -135,6 +135,28 @@ def edge_weight_chart(
     return figure
 
 
+def stream_chart(counts: np.ndarray, times: np.ndarray) -> Figure:
+    """Kept tokens of a stream over time, stacked by verdict.
+
+    Args:
+        counts: (B, 7) mean tokens per frame of each verdict, for B spans of time.
+        times: (B,) where each span begins, in seconds.
+    """
+    figure, axes = _chart(width=10.0)
+    edges = np.append(times, times[-1] + _slot(times))
+    base = np.zeros(len(counts))
+    for verdict, colour in VERDICT_COLOURS.items():
+        if verdict in KEPT and counts[:, verdict].any():
+            top = base + counts[:, verdict]
+            axes.stairs(top, edges, baseline=base, fill=True, color=colour, label=verdict.name.lower(), linewidth=0)
+            base = top
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("kept tokens per frame")
+    _time_axis(axes, times.tolist())
+    _legend(axes)
+    return figure
+
+
 def graph_figure(
     video: Video,
     graph: SpatioTemporalGraph,

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stgraph.encoders import ENCODERS
-from stgraph.encoders.hf import HuggingFace, _received
+from stgraph.encoders.attention import received
+from stgraph.encoders.hf import HuggingFace
 from stgraph.errors import StgraphError
 from stgraph.video import Video
 from tests.encoders.towers import GRID, IMAGE, PATCH, SIDE, TOWERS, Tower
@@ -323,10 +324,10 @@ def test_received_attention_in_blocks_equals_all_at_once() -> None:
     generator = torch.Generator().manual_seed(0)
     query, key = torch.randn(2, 1, 2, 3000, 4, generator=generator)
     weights = (query @ key.transpose(-1, -2) * 0.7).softmax(-1).mean(1)
-    received = _received(query, key, 0.7, 3000)
-    torch.testing.assert_close(received, weights.mean(1), atol=1e-8, rtol=1e-4)
-    torch.testing.assert_close(_received(query, key, 0.7, 2999), weights[:, 0], atol=1e-8, rtol=1e-4)
-    assert received.sum() == pytest.approx(1, abs=1e-4)
+    attention = received(query, key, 0.7, 3000)
+    torch.testing.assert_close(attention, weights.mean(1), atol=1e-8, rtol=1e-4)
+    torch.testing.assert_close(received(query, key, 0.7, 2999), weights[:, 0], atol=1e-8, rtol=1e-4)
+    assert attention.sum() == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.gpu

@@ -57,6 +57,7 @@ def test_without_fused_kernels_one_warning_says_why(trouble, tmp_path):
 def test_nothing_is_compiled_unless_asked(tmp_path):
     out = run(SELECT, tmp_path, STGRAPH_KERNELS="")
     assert (out.stdout, out.stderr) == ("reference\n", "")
+    assert run("import stgraph.cli, stgraph.selectors.simdiff", tmp_path).returncode == 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -66,7 +67,7 @@ def test_environment_forces(tmp_path):
     forced = run(SELECT, tmp_path, STGRAPH_KERNELS="fused")
     assert (forced.stdout, forced.stderr) == ("fused\n", "")
     wrong = run(SELECT, tmp_path, STGRAPH_KERNELS="fast")
-    assert "STGRAPH_KERNELS must be one of auto, fused, reference, got 'fast'" in wrong.stderr
+    assert "STGRAPH_KERNELS must be one of auto, fused, reference, triton, got 'fast'" in wrong.stderr
 
 
 def test_use_forces_until_its_block_ends():
@@ -78,6 +79,7 @@ def test_use_forces_until_its_block_ends():
             with pytest.raises(StgraphError, match="fused kernels take float32, float16 and bfloat16 on a CPU"):
                 kernels.active("meta")
         assert kernels.active() == "reference"
+
     with kernels.use("auto"):
         assert kernels.active("meta") == kernels.active(dtype=torch.float64) == "reference"
     with pytest.raises(StgraphError, match="did you mean 'fused'"):
@@ -135,3 +137,12 @@ def test_selecting_in_many_threads_at_once():
         for worker in workers:
             worker.join()
     assert digests == [expected] * 8
+
+
+def test_triton_needs_a_gpu_or_its_interpreter(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with kernels.use("triton"), pytest.raises(StgraphError, match="Triton kernels take .* got torch.float32 on cpu"):
+        kernels.active("cpu")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    with kernels.use("triton"), pytest.raises(StgraphError, match=r"got torch.float64 on cpu"):
+        kernels.active("cpu", torch.float64)

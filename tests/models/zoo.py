@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,22 +66,28 @@ class Family:
     prefix: str
     config: dict[str, Any]
     timestamps: bool = False
+    label: int = 0
+    """Tokens of text beside the number that a frame is named by, for families that take frames as images."""
 
     @property
     def grids(self) -> bool:
         """Whether videos come as patches with their grid."""
-        return self.prefix.startswith(("Qwen", "VideoLlama"))
+        return self.prefix.startswith(("Qwen", "Glm", "VideoLlama"))
 
     @property
-    def flat(self) -> bool:
-        """Whether the pixels of all videos come one after the other."""
-        return self.grids or self.package == "internvl"
+    def pixels(self) -> str:
+        """The argument that videos come in."""
+        return "pixel_values" if self.label else "pixel_values_videos"
+
+    @property
+    def module(self) -> str:
+        """Where its classes are."""
+        ours = self.package in ("llava_video", "nvila")
+        return f"stgraph.models.{self.package}" if ours else f"transformers.models.{self.package}"
 
     def build(self, attention: str) -> Any:
-        base = f"transformers.models.{self.package}"
-        config = getattr(importlib.import_module(f"{base}.configuration_{self.package}"), f"{self.prefix}Config")
-        module = importlib.import_module(f"{base}.modeling_{self.package}")
-        made = config(**self.config)
+        module = importlib.import_module(self.module)
+        made = getattr(module, f"{self.prefix}Config")(**copy.deepcopy(self.config))  # some write into it
         made._attn_implementation = attention
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(0)
@@ -111,11 +118,17 @@ class Family:
                     tokens = [[VIDEO] * (height * width // 4)] * frames
                 else:
                     pixels.append(_film((frames, 3, SIDE, SIDE), seed))
-                    tokens = [[VIDEO] * (SIDE // PATCH // 2) ** 2] * frames
+                    pooled = 1 if self.package == "video_llava" else 2
+                    tokens = [[VIDEO] * (SIDE // PATCH // pooled) ** 2] * frames
                     if self.package == "llava_onevision":
                         tokens = [*tokens, [VIDEO]]
-                if self.timestamps:
-                    ids += [x for second, frame in enumerate(tokens) for x in (20 + second, START, *frame, END)]
+                    elif self.package in ("video_llava", "nvila"):
+                        tokens = [[VIDEO, *frame] for frame in tokens]
+                    elif self.package == "llava_video":
+                        tokens = [[VIDEO] * (len(frame) + SIDE // PATCH // 2) for frame in tokens]
+                if self.timestamps or self.label:
+                    words = range(30, 30 + self.label)
+                    ids += [x for second, frame in enumerate(tokens) for x in (*words, 20 + second, START, *frame, END)]
                 else:
                     ids += [START, *(x for frame in tokens for x in frame), END]
             prompts.append(ids + list(range(10, 13 + 3 * number)))
@@ -123,7 +136,13 @@ class Family:
         ids = torch.tensor([[PAD] * (longest - len(p)) + p for p in prompts])
         made = {"input_ids": ids, "attention_mask": (ids != PAD).long()}
         if pixels:
-            made["pixel_values_videos"] = torch.cat(pixels) if self.flat else torch.stack(pixels)
+            if self.package == "smolvlm":
+                counts = [sum(lengths) for lengths in rows]
+                images = torch.zeros(len(rows), max(counts), *pixels[0].shape[1:])  # those of zeros are padding
+                images[torch.arange(max(counts)) < torch.tensor(counts)[:, None]] = torch.cat(pixels)
+                made[self.pixels] = images
+            else:
+                made[self.pixels] = torch.cat(pixels) if self.grids or self.label else torch.stack(pixels)
         if self.package == "video_llama_3":
             made["video_grid_thw"] = torch.tensor(grids)
             made["video_merge_sizes"] = torch.full((len(grids),), 2)
@@ -179,6 +198,61 @@ FAMILIES["video_llama_3"] = Family(
     "video_llama_3", "VideoLlama3", {"vision_config": VISION, "text_config": TEXT | {"model_type": "qwen2"}} | VLIDS
 )
 
+FAMILIES["qwen3_5"] = Family(
+    "qwen3_5",
+    "Qwen3_5",
+    {
+        "vision_config": QWEN_VISION | {"hidden_size": 32, "out_hidden_size": 32, "num_position_embeddings": 16},
+        "text_config": TEXT | MROPE | {"head_dim": 32, "layer_types": ["full_attention"] * LAYERS},
+    }
+    | IDS,
+    timestamps=True,
+)
+
+FAMILIES["video_llava"] = Family(
+    "video_llava",
+    "VideoLlava",
+    {
+        "vision_config": VISION | {"image_size": SIDE, "model_type": "clip_vision_model"},
+        "text_config": TEXT | {"model_type": "llama"},
+        "video_token_index": VIDEO,
+        "image_token_index": IMAGE,
+    },
+)
+
+FAMILIES["internvl"] = Family(
+    "internvl",
+    "InternVL",
+    {
+        "vision_config": VISION | {"image_size": [SIDE, SIDE], "patch_size": [PATCH, PATCH]},
+        "text_config": TEXT | {"model_type": "qwen2"},
+        "image_token_id": VIDEO,
+    },
+    label=4,
+)
+
+FAMILIES["smolvlm"] = Family(
+    "smolvlm",
+    "SmolVLM",
+    {
+        "vision_config": VISION | {"image_size": SIDE},
+        "text_config": TEXT | {"model_type": "llama"},
+        "image_token_id": VIDEO,
+        "pad_token_id": PAD,
+    },
+    label=9,
+)
+
+
+def language_model(model: Any) -> Any:
+    """The decoder of a tiny model."""
+    return getattr(model.model, "text_model", None) or model.model.language_model
+
+
+SIGLIP_QWEN = {"vision_config": VISION | {"image_size": SIDE}, "text_config": TEXT, "video_token_id": VIDEO}
+FAMILIES["llava_video"] = Family("llava_video", "LlavaVideo", SIGLIP_QWEN)
+FAMILIES["nvila"] = Family("nvila", "Nvila", SIGLIP_QWEN | {"frame_end_token_id": 9})
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -228,7 +302,7 @@ def masked_run(
 
         return hook
 
-    text = model.model.language_model
+    text = language_model(model)
     handles = [layer.register_forward_pre_hook(hide(i), with_kwargs=True) for i, layer in enumerate(text.layers)]
 
     def look(module: Any, args: Any, kwargs: Any) -> Any:

@@ -158,6 +158,19 @@ def test_features_stand_in_when_asked_for_by_name(name):
     assert selector(tokens, random_signals(tokens)).digest == selector(tokens).digest
 
 
+@pytest.mark.parametrize("name", sorted({*ATTENTION} & {*KEYS}))
+def test_keys_follow_the_attention_unless_named(name):
+    tokens = VideoTokens.from_grid(features(3, 7, 7, 16, seed=1))
+    signals = random_signals(tokens)
+
+    def digest(**asked: str) -> str:
+        return SELECTORS.build({"name": name, **asked})(tokens, signals).digest
+
+    assert digest(signal="features") == digest(signal="features", keys="features")
+    assert digest() == digest(keys="encoder_keys") != digest(keys="features")
+    assert digest(signal="features", keys="encoder_keys") != digest(signal="features")
+
+
 @pytest.mark.parametrize("name", ATTENTION)
 def test_the_named_attention_is_used(name):
     tokens = VideoTokens.from_grid(features(3, 4, 4, 16, seed=1))
@@ -210,7 +223,10 @@ def test_prumerge_says_what_its_adaptive_share_would_keep():
     attention[[3, 20]] = 9
     keys = torch.randn(25, 4, generator=torch.Generator().manual_seed(0))
     selection = SELECTORS.build("prumerge")(tokens, Signals(attention, keys))
-    assert "2 of 25 tokens would have been kept" in selection.notes[0]
+    assert selection.notes[0].startswith("the budget keeps 8 of 25 tokens; by attention outliers alone")
+    assert selection.notes[0].endswith("2 would have been kept (retention=0.08)")
+    as_published = SELECTORS.build({"name": "prumerge", "retention": 0.08})(tokens, Signals(attention, keys))
+    assert as_published.indices.tolist() == [3, 20]
 
 
 def test_ablation_rows_are_simdiff_without_a_part():

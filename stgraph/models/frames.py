@@ -1,0 +1,163 @@
+"""Families whose prompts hold a video as one image for each frame."""
+
+from __future__ import annotations
+
+import itertools
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import StgraphError
+from ..tokens import Grid
+from .adapter import Adapter, VideoLayout
+
+T = TypeVar("T")
+
+
+class Tile(NamedTuple):
+    """The placeholders of a frame, of an image, or of a part of one.
+
+    Attributes:
+        number: among all tiles of the call.
+        row: of the batch.
+        start: first column.
+        end: the column after the last.
+        text: the tokens between the tile before it and this one; None for the first of a row.
+    """
+
+    number: int
+    row: int
+    start: int
+    end: int
+    text: list[int] | None
+
+
+@dataclass(frozen=True)
+class FramesAsImages(Adapter):
+    """Frames come as images, with a text such as ``Frame7:`` or a timestamp before each; the inputs tell no more.
+
+    So images of one tile with a text of ``label`` tokens between each and the next are taken for the frames of one
+    video. All other images are left alone: those cut into tiles, those side by side, and single ones. Two videos with
+    no text between them are thereby one, an image that only ``label`` tokens divide from a video is its first or last
+    frame, and images that short texts divide are a video. Where that is wrong, say how the images divide up:
+    ``attach(model, adapter=InternVL(frames=(1, 8)))``.
+
+    Attributes:
+        frames: numbers of tiles that belong together, over all prompts of a call: ``(1, 8)`` is an image, which is
+            left alone, and a video of 8 frames. One number holds for all: ``1`` leaves all alone. None goes by the text
+            between them.
+
+    Raises:
+        StgraphError: ``frames`` below 1; in a call, ``frames`` that its images do not add up to.
+    """
+
+    pixels: ClassVar[str] = "pixel_values"
+    label: ClassVar[range]
+    """Lengths, in tokens, that the text between two frames can have, the marks around images included."""
+
+    frames: int | tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        counts = (self.frames,) if isinstance(self.frames, int) else self.frames
+        if counts is not None and min(counts, default=0) < 1:
+            raise StgraphError(f"frames must be at least 1 for each image or video, got {self.frames}")
+
+    @abstractmethod
+    def sides(self, model: nn.Module) -> tuple[int, int]:
+        """Pixels along the side of a patch, and patches along the side of a token."""
+
+    @abstractmethod
+    def continues(self, text: list[int]) -> bool:
+        """Whether the tokens between two tiles are none but those between the tiles of one image."""
+
+    def video_token(self, model: nn.Module) -> int:
+        """The placeholder of images."""
+        return cast(int, cast(Any, model).config.image_token_id)
+
+    def layouts(self, model: nn.Module, inputs: Mapping[str, Any]) -> list[VideoLayout]:
+        """Square frames."""
+        patches, side = self._grid(model, inputs)
+        return [
+            VideoLayout(
+                Grid(len(video), side, side),
+                patches=(patches, patches),
+                images=tuple(frame.number for frame in video),
+            )
+            for video in self._videos(model, inputs)
+        ]
+
+    def placeholders(self, model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
+        """Those of frames, and of no other image."""
+        found = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
+        for frame in itertools.chain(*self._videos(model, inputs)):
+            found[frame.row, frame.start : frame.end] = True
+        return found
+
+    def pool(self, model: nn.Module, patches: Tensor, layout: VideoLayout) -> Tensor:
+        """The mean of the patches of each token, which is made of all their features."""
+        _, height, width = layout.grid
+        rows, columns = cast("tuple[int, int]", layout.patches)
+        tokens: Tensor = patches.unflatten(1, (height, rows // height, width, columns // width)).mean((2, 4))
+        return tokens
+
+    def _grid(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[int, int]:
+        """Patches and tokens along the side of a tile."""
+        patch, merged = self.sides(model)
+        patches = inputs[self.pixels].shape[-1] // patch
+        return patches, patches // merged
+
+    def _videos(self, model: nn.Module, inputs: Mapping[str, Any]) -> list[list[Tile]]:
+        """The frames of each video, in the order of the prompts."""
+        area = self._grid(model, inputs)[1] ** 2
+        tiles = list(_tiles(inputs["input_ids"], self.video_token(model), area))
+        groups = self._labelled(tiles) if self.frames is None else self._counted(tiles, self.frames)
+        return [group for group in groups if len(group) > 1]
+
+    def _labelled(self, tiles: list[Tile]) -> list[list[Tile]]:
+        """Images of one tile that a label divides."""
+        images = _chains(tiles, lambda _, tile: tile.text is not None and self.continues(tile.text))
+        videos = _chains(images, lambda a, b: len(a) == len(b) == 1 and len(b[0].text or ()) in self.label)
+        return [list(itertools.chain(*video)) for video in videos if len(video) > 1]
+
+    @staticmethod
+    def _counted(tiles: list[Tile], frames: int | tuple[int, ...]) -> list[list[Tile]]:
+        """Groups of the sizes ``frames``."""
+        counts = (frames,) * (len(tiles) // frames) if isinstance(frames, int) else frames
+        if sum(counts) != len(tiles):
+            raise StgraphError(
+                f"frames={frames} does not divide up the {len(tiles)} images of this call; give one number for each "
+                "image or video, which add up to them"
+            )
+        rest = iter(tiles)
+        return [list(itertools.islice(rest, count)) for count in counts]
+
+
+def _tiles(ids: Tensor, placeholder: int, area: int) -> Iterator[Tile]:
+    """The tiles of (B, S) token ids, row by row."""
+    number = itertools.count()
+    for row, tokens in enumerate(ids.tolist()):
+        end = None
+        columns = [column for column, token in enumerate(tokens) if token == placeholder]
+        for first, last in zip(columns[::area], [*columns[area - 1 :: area], -1], strict=False):
+            if last - first != area - 1:
+                raise StgraphError(
+                    f"every image of this call has {area} tokens, but row {row} of input_ids holds other numbers of "
+                    "placeholders side by side; use the processor of the model"
+                )
+            yield Tile(next(number), row, first, last + 1, None if end is None else tokens[end:first])
+            end = last + 1
+
+
+def _chains(items: Sequence[T], linked: Callable[[T, T], bool]) -> list[list[T]]:
+    """Longest runs of items in which each is linked to the next."""
+    chains: list[list[T]] = []
+    for item in items:
+        if chains and linked(chains[-1][-1], item):
+            chains[-1].append(item)
+        else:
+            chains.append([item])
+    return chains

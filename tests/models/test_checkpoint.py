@@ -1,0 +1,293 @@
+"""Folders of weights, whole and broken in every way."""
+
+from __future__ import annotations
+
+import shutil
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.torch import load_file, save_file
+
+from stgraph import StgraphError
+from stgraph.models import MODELS, load_model
+from stgraph.models.checkpoint import INDEX, check_weights, find_weights, read_weights, shortened
+from stgraph.models.loading import COMPOSED
+
+from ..memory import peak_growth
+from .folders import (
+    HIDDEN,
+    LLAVA_VIDEO,
+    llava_video_shapes,
+    random_weights,
+    read_back,
+    tiny_folder,
+    write_json,
+    write_llava_video,
+    write_shards,
+)
+
+WEIGHTS = random_weights(llava_video_shapes())
+SECOND = "model-00002-of-00003.safetensors"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_llava_video(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("shards", [1, 2, 5])
+def test_shards_hold_together_what_one_file_holds(tmp_path, shards):
+    write_shards(tmp_path, WEIGHTS, shards)
+    found = find_weights(tmp_path)
+    assert len({weight.file for weight in found.values()}) == shards
+    assert {name: weight.shape for name, weight in found.items()} == llava_video_shapes()
+    read = read_weights(found)
+    assert read.keys() == WEIGHTS.keys()
+    assert all(torch.equal(x, WEIGHTS[name]) for name, x in read.items())
+
+
+def test_an_index_is_believed_before_other_files(folder):
+    save_file({"model.image_newline": torch.zeros(1)}, folder / "model.safetensors")
+    save_file({"stray": torch.zeros(1)}, folder / "stray.safetensors")
+    assert find_weights(folder).keys() == WEIGHTS.keys()
+
+
+def test_missing_shards_are_named(folder):
+    (folder / SECOND).unlink()
+    with pytest.raises(StgraphError, match=f"lacks 1 of the 3 weight files that its index names: {SECOND};"):
+        load_model(folder)
+
+
+def test_a_folder_without_config(folder):
+    (folder / "config.json").unlink()
+    with pytest.raises(StgraphError, match=r"has no readable config\.json \(No such file or directory\)"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("content", ["{", '["llava_qwen"]', "\x00"])
+def test_a_config_that_is_not_an_object(folder, content):
+    (folder / "config.json").write_text(content)
+    with pytest.raises(StgraphError, match=r"config\.json (is not JSON|must hold a JSON object, got list)"):
+        load_model(folder)
+
+
+def test_an_index_without_a_map(folder):
+    write_json(folder / INDEX, {"metadata": {}})
+    with pytest.raises(StgraphError, match="has no weight_map"):
+        load_model(folder)
+
+
+def test_a_folder_without_weights(tmp_path):
+    write_json(tmp_path / "config.json", LLAVA_VIDEO)
+    with pytest.raises(StgraphError, match=r"holds neither model\.safetensors nor model\.safetensors\.index\.json"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth", "model.ckpt"])
+@pytest.mark.parametrize("kind", ["llava_qwen", "qwen2_5_vl"])
+def test_pickle_is_refused_and_never_opened(tmp_path, name, kind):
+    write_json(tmp_path / "config.json", LLAVA_VIDEO | {"model_type": kind})
+    torch.save(Bomb(tmp_path / "exploded"), tmp_path / name)
+    with pytest.raises(StgraphError, match=f"only as pickle .{name}.*, which is never read .* save_pretrained"):
+        load_model(tmp_path)
+    assert not (tmp_path / "exploded").exists()
+
+
+class Bomb:
+    """Makes a file when it is read from pickle."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return type(self.path).touch, (self.path,)
+
+
+def test_a_shard_that_is_cut_off(folder):
+    whole = (folder / SECOND).read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"\xff" * 100):
+        (folder / SECOND).write_bytes(content)
+        with pytest.raises(StgraphError, match=f"{SECOND} cannot be read as safetensors .*; download it again"):
+            load_model(folder)
+
+
+def test_missing_and_unexpected_weights_are_listed_with_their_counts(tmp_path):
+    renamed = {name.replace("self_attn", "attention"): x for name, x in WEIGHTS.items()}
+    write_shards(tmp_path, renamed)
+    write_json(tmp_path / "config.json", LLAVA_VIDEO)
+    with pytest.raises(StgraphError) as caught:
+        load_model(tmp_path)
+    sentence = str(caught.value)
+    count = sum("self_attn" in name for name in WEIGHTS)
+    assert f"missing are {count}: model.vision_tower.vision_tower.vision_model.encoder.layers.0.self_attn" in sentence
+    assert f"unexpected are {count}: model.layers.0.attention" in sentence or "unexpected are" in sentence
+    assert sentence.count(f"and {count - 4} more") == 2
+    assert len(sentence) < 1500
+
+
+def test_layers_behind_the_last_that_is_used_are_left_out(tmp_path):
+    tower = "model.vision_tower.vision_tower.vision_model."
+    extra = {
+        name.replace("layers.1.", "layers.2."): x.clone()
+        for name, x in WEIGHTS.items()
+        if f"{tower}encoder.layers.1." in name
+    }
+    head = {f"{tower}head.probe": torch.zeros(1, 1, 16)}
+    norm = {name: x for name, x in WEIGHTS.items() if "post_layernorm" in name}
+    assert len(norm) == 2
+    write_shards(tmp_path, {name: x for name, x in (WEIGHTS | extra | head).items() if name not in norm})
+    write_json(tmp_path / "config.json", LLAVA_VIDEO)
+    assert len(load_model(tmp_path).model.vision_tower.encoder.layers) == 2
+
+
+def test_wrong_shapes_are_told(tmp_path):
+    write_shards(tmp_path, WEIGHTS)
+    write_json(tmp_path / "config.json", LLAVA_VIDEO | {"intermediate_size": 40})
+    with pytest.raises(
+        StgraphError, match=r"12 weights .* model\.layers\.0\.mlp\.\w+\.weight is \(\d+, \d+\), not \(\d+, \d+\)"
+    ):
+        load_model(tmp_path)
+
+
+def test_nothing_is_read_before_all_is_checked(folder, monkeypatch):
+    monkeypatch.setattr("stgraph.models.siglip_qwen.read_weights", lambda weights: pytest.fail("read"))
+    weights = load_file(folder / SECOND)
+    name = next(iter(weights))
+    save_file({key: x for key, x in weights.items() if key != name}, folder / SECOND)
+    with pytest.raises(StgraphError, match=f"missing are 1: {name}"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("kind", ["bert", None, "llava_mistral"])
+def test_a_model_of_another_kind(folder, kind):
+    write_json(folder / "config.json", LLAVA_VIDEO | {"model_type": kind})
+    with pytest.raises(
+        StgraphError, match=f"is a model of type {kind!r}, which is no video LLM that is known; known are"
+    ) as caught:
+        load_model(folder)
+    assert "qwen2_5_vl" in str(caught.value)
+    assert "llava_qwen" in str(caught.value)
+
+
+# -- models of transformers --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory):
+    return tiny_folder(tmp_path_factory.mktemp("qwen"), "qwen2_5_vl")
+
+
+def test_models_of_transformers_are_loaded_too(qwen):
+    model = load_model(qwen, dtype="bfloat16", attn_implementation="eager")
+    assert model.config.model_type == "qwen2_5_vl"
+    assert model.dtype == torch.bfloat16
+    assert model.model.language_model.config._attn_implementation == "eager"
+    assert not model.training
+    stored = read_back(qwen)
+    assert all(torch.equal(x, stored[name].bfloat16()) for name, x in model.state_dict().items() if name in stored)
+
+
+@pytest.mark.parametrize("family", ["llava_video", "qwen2_5_vl"])
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"attn_implementation": "none"}, r"cannot be loaded \(.*none.*\); check the options"),
+        ({"no_such_option": 1}, r"cannot be loaded \(.*no_such_option.*\); check the options"),
+        ({"dtype": "float99"}, "dtype must be auto or a dtype of torch such as bfloat16, got 'float99'"),
+        ({"dtype": 16}, "dtype must be auto"),
+    ],
+)
+def test_options_that_are_not_known(qwen, folder, family, options, sentence):
+    with pytest.raises(StgraphError, match=sentence):
+        load_model(qwen if family == "qwen2_5_vl" else folder, **options)
+
+
+def test_their_missing_weights_are_not_made_up(qwen, tmp_path):
+    broken = shutil.copytree(qwen, tmp_path / "broken")
+    weights = read_back(broken)
+    gone = next(name for name in weights if "up_proj" in name)
+    for file in broken.glob("*.safetensors"):
+        file.unlink()
+    (broken / INDEX).unlink()
+    write_shards(broken, {name: x for name, x in weights.items() if name != gone}, 1)
+    with pytest.raises(StgraphError, match=r"lacks 1 weights .*up_proj\.weight"):
+        load_model(broken)
+    write_shards(broken, weights | {gone: torch.zeros(3, 5)}, 1)
+    with pytest.raises(StgraphError, match="cannot be loaded"):
+        load_model(broken)
+    (broken / "model.safetensors").unlink()
+    with pytest.raises(StgraphError, match="holds neither"):
+        load_model(broken)
+
+
+def test_code_that_comes_with_a_model_is_never_run(folder):
+    auto = {"AutoConfig": "evil.EvilConfig", "AutoModelForImageTextToText": "evil.EvilModel"}
+    write_json(folder / "config.json", LLAVA_VIDEO | {"auto_map": auto})
+    (folder / "evil.py").write_text(f"open({str(folder / 'exploded')!r}, 'w')\n")
+    load_model(folder)
+    assert not (folder / "exploded").exists()
+
+
+def test_every_family_of_ours_has_an_adapter():
+    assert set(COMPOSED) <= set(MODELS)
+
+
+# -- the Hub -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["./nothing", "/no/such/folder", "a b", "a/b/c"])
+def test_no_such_folder(name):
+    with pytest.raises(StgraphError, match=f"there is no folder {name}; give a folder, or the name of a model"):
+        load_model(name)
+
+
+def test_the_hub_cannot_be_reached(monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise LocalEntryNotFoundError("Cannot find an appropriate cached snapshot folder.\nMore lines.")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    with pytest.raises(StgraphError, match=r"no folder nobody/nothing, .* \(Cannot find an .* folder\); give a folder"):
+        load_model("nobody/nothing")
+
+
+def test_a_model_of_the_hub_is_loaded_from_the_cache(folder, monkeypatch):
+    asked = []
+
+    def download(name, *, allow_patterns):
+        asked.append((name, allow_patterns))
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert load_model("lmms-lab/LLaVA-Video-7B-Qwen2").config.model_type == "llava_video"
+    assert asked[0] == ("lmms-lab/LLaVA-Video-7B-Qwen2", ["config.json"])
+    assert not any(pattern.endswith((".py", ".bin", ".pt")) or pattern == "*" for pattern in asked[1][1])
+
+
+# -- parts -------------------------------------------------------------------------------------------------------------
+
+
+def test_names_are_shortened():
+    assert shortened("ab") == "a, b"
+    assert shortened("abcd") == "a, b, c, d"
+    assert shortened("abcdefg") == "a, b, c, d and 3 more"
+
+
+def test_weights_that_fit_pass(tmp_path):
+    write_shards(tmp_path, WEIGHTS, 2)
+    check_weights(find_weights(tmp_path), llava_video_shapes(), tmp_path)
+
+
+def test_weights_are_not_in_memory_twice(tmp_path):
+    rows = 400_000
+    folders = tmp_path / "small", tmp_path / "large"
+    for path, count in zip(folders, (WEIGHTS["lm_head.weight"].shape[0], rows), strict=True):
+        large = {name: torch.zeros(count, HIDDEN) for name in ("model.embed_tokens.weight", "lm_head.weight")}
+        write_shards(path, WEIGHTS | large)
+        write_json(path / "config.json", LLAVA_VIDEO | {"vocab_size": count})
+    load = "from stgraph.models import load_model; model = load_model({!r}); [x.sum() for x in model.parameters()]"
+    growth, _ = peak_growth(*(load.format(str(path)) for path in folders))
+    size = 2 * rows * HIDDEN * 4
+    assert 0.9 * size < growth < 1.3 * size
