@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster import hierarchy
 
-from stgraph import StgraphError, STSimDiff, VideoTokens, build_graph
+from stgraph import StgraphError, STSimDiff, VideoTokens, build_graph, kernels
 from stgraph.budget import ceil_share
 from stgraph.community import COMMUNITIES, ConnectedComponents
 from stgraph.community.agglomerative import Agglomerative
@@ -234,7 +234,7 @@ def test_bad_input(call, message):
 
 
 def test_a_hundred_thresholds_cost_a_fraction_of_recomputing():
-    """The bound is wide, because the machine may be busy; benchmarks/merge_tree.py prints the ratio."""
+    """Against scipy; the bound is wide, because the machine may be busy. benchmarks/merge_tree.py prints all ratios."""
     graph = large_graph()
     merge_tree(graph), recomputed(graph, 0.5)  # loads scipy
 
@@ -251,5 +251,6 @@ def test_a_hundred_thresholds_cost_a_fraction_of_recomputing():
         for threshold in THRESHOLDS:
             tree.components(threshold)
 
-    assert seconds(by_tree) < seconds(lambda: [recomputed(graph, t) for t in THRESHOLDS]) / 3
+    with kernels.use("reference"):
+        assert seconds(by_tree) < seconds(lambda: [recomputed(graph, t) for t in THRESHOLDS]) / 3
     assert seconds(lambda: merge_tree(graph).sweep(THRESHOLDS)) < seconds(by_tree)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,9 @@ class AttentionWatch(TorchFunctionMode):
     kernels still in use and nothing patched. The mode is local to the thread.
     """
 
+    skips: ClassVar[bool] = False
+    """Nobody wants the output: the attention is not computed, and its values are returned in its place."""
+
     @abstractmethod
     def meet(self, query: Tensor, key: Tensor, scale: float) -> None:
         """Take note of (B, heads, n, d) queries and keys, whose products are multiplied with ``scale``."""
@@ -25,8 +28,10 @@ class AttentionWatch(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if function is F.scaled_dot_product_attention:
-            query, key, *_ = args
+            query, key, value, *_ = args
             self.meet(query, key, kwargs.get("scale") or query.shape[-1] ** -0.5)
+            if self.skips:
+                return value
         return function(*args, **kwargs)
 
 

@@ -5,7 +5,7 @@ order that depends on its own token, edge or community alone. Sums are float32 o
 features, and similarities are rounded to :data:`GRID` so that values equal in exact arithmetic are equal as numbers.
 
 There are three sets with the same functions: plain torch (:mod:`.reference`) for any device, compiled C
-(:mod:`.fused`) for the CPU, and Triton programs (:mod:`.gpu`) for GPUs, which serve wherever they can be had.
+(:mod:`.fused`) for the CPU, and Triton programs (:mod:`.gpu`), which serve on GPUs wherever they can be had.
 :class:`use` and the environment variable ``STGRAPH_KERNELS`` force one of them; :func:`active` says which serves. Their
 weights differ by one step of :data:`GRID` at most, where rounding straddles it.
 """

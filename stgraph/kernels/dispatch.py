@@ -21,8 +21,8 @@ Active = Literal["fused", "reference", "triton"]
 NAMES = ("auto", "fused", "reference", "triton")
 
 CPU_DEFAULT: Name = "reference"
-"""What serves on a CPU unless something else is asked for. Not ``"auto"``, with which the first run on a machine, before
-the fused kernels are compiled, may keep other tokens than the second where scores differ by a rounding error."""
+"""What serves on a CPU unless something else is asked for. Not ``"auto"``: with it the first run on a machine, before
+the fused kernels are compiled, could keep other tokens than the second where scores differ by a rounding error."""
 
 _CHOICE = threading.Lock()
 _forced: str | None = None
@@ -97,9 +97,15 @@ def active(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float3
 def kernels_for(x: torch.Tensor) -> ModuleType:
     """The module whose functions take features like ``x``."""
     name = active(x.device, x.dtype)
-    if name == "reference":
-        return reference
-    return importlib.import_module(f".{'gpu' if name == 'triton' else name}", __package__)
+    if name == "triton":
+        from . import gpu
+
+        return gpu
+    if name == "fused":
+        from . import fused
+
+        return fused
+    return reference
 
 
 def _requested(kind: str) -> str:

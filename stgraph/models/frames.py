@@ -107,7 +107,13 @@ class FramesAsImages(Adapter):
     def _grid(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[int, int]:
         """Patches and tokens along the side of a tile."""
         patch, merged = self.sides(model)
-        patches = inputs[self.pixels].shape[-1] // patch
+        shape = tuple(inputs[self.pixels].shape)
+        if len(shape) not in (4, 5):
+            raise StgraphError(
+                f"{self.pixels} must be (images, channels, height, width), or the same for each row, got {shape}; use "
+                "the processor of the model"
+            )
+        patches = shape[-1] // patch
         return patches, patches // merged
 
     def _videos(self, model: nn.Module, inputs: Mapping[str, Any]) -> list[list[Tile]]:

@@ -56,9 +56,15 @@ class WindowedQwenVL(QwenVL):
 
 def patch_grids(inputs: Mapping[str, Any]) -> list[list[int]]:
     """(T, H, W) of every video in patches, from ``video_grid_thw``."""
-    grids = inputs.get("video_grid_thw")
+    grids, pixels = inputs.get("video_grid_thw"), inputs["pixel_values_videos"]
     if grids is None:
         raise StgraphError("video_grid_thw is missing beside pixel_values_videos; pass all that the processor made")
+    patches = int(grids.prod(1).sum())
+    if pixels.ndim != 2 or len(pixels) != patches:
+        raise StgraphError(
+            f"pixel_values_videos must be ({patches}, values of a patch) for the patches that video_grid_thw counts, "
+            f"got {tuple(pixels.shape)}; pass both as the processor made them"
+        )
     return cast("list[list[int]]", grids.tolist())
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ class AttentionInput(NamedTuple):
 
 class _Frames(AttentionWatch):
     """Attention received by the patches of frames, and their keys."""
+
+    skips: ClassVar[bool] = True
 
     def __init__(self, patches: Mapping[int, int]) -> None:
         """Look at the frames with these numbers, each of so many ``patches``."""

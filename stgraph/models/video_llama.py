@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from ..errors import StgraphError
 from ..tokens import Grid
 from .adapter import Adapter, VideoLayout, vision_block
 from .qwen import patch_grids
@@ -19,10 +20,15 @@ class VideoLlama3(Adapter):
 
     def layouts(self, model: nn.Module, inputs: Mapping[str, Any]) -> list[VideoLayout]:
         """The grids in ``video_grid_thw``, which counts patches."""
-        merges = inputs["video_merge_sizes"].tolist()
+        grids, merges = patch_grids(inputs), inputs.get("video_merge_sizes")
+        if merges is None or len(merges) != len(grids):
+            raise StgraphError(
+                f"video_merge_sizes must be one number for each of the {len(grids)} videos of video_grid_thw, got "
+                f"{None if merges is None else merges.tolist()}; pass all that the processor made"
+            )
         layouts = [
             VideoLayout(Grid(t, h // m, w // m), patches=(h, w))
-            for (t, h, w), m in zip(patch_grids(inputs), merges, strict=True)
+            for (t, h, w), m in zip(grids, merges.tolist(), strict=True)
         ]
         mask = inputs.get("video_compression_mask")
         if mask is None:

@@ -141,7 +141,7 @@ def test_selecting_in_many_threads_at_once():
 
 def test_triton_needs_a_gpu_or_its_interpreter(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    with kernels.use("triton"), pytest.raises(StgraphError, match="Triton kernels take .* got torch.float32 on cpu"):
+    with kernels.use("triton"), pytest.raises(StgraphError, match=r"Triton kernels take .* got torch\.float32 on cpu"):
         kernels.active("cpu")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     with kernels.use("triton"), pytest.raises(StgraphError, match=r"got torch.float64 on cpu"):
