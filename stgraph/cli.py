@@ -56,6 +56,13 @@ def main() -> None:
         sys.exit(130)
 
 
+def _ready() -> None:
+    """The same kernels in the first run on a machine as in all others."""
+    from .kernels import compile_now
+
+    compile_now()
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"stgraph {__version__}")
@@ -86,6 +93,7 @@ def compress(
     quiet: Quiet = False,
 ) -> None:
     """Select the tokens of a video; write selection, pictures and a report."""
+    _ready()
     from .config import load_config, resolve
     from .output import check_output
     from .pipeline import compress as select
@@ -119,6 +127,7 @@ def compare(
     """Compare settings with several values, such as community=components,leiden or 'selector=glob(*)', on the same
     tokens.
     """
+    _ready()
     from rich.table import Table
 
     from . import compare as comparison
@@ -178,6 +187,7 @@ def ask(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer and nothing else.")] = False,
 ) -> None:
     """Ask a video LLM about a video of which it sees only the tokens that are kept."""
+    _ready()
     from .config import load_config, resolve
     from .output import check_output
     from .qa import VideoQA, check_question, save_answer, selector_settings
@@ -222,6 +232,7 @@ def stream(
     quiet: Quiet = False,
 ) -> None:
     """Select the tokens of a long video window by window, in bounded memory; one frame per second by default."""
+    _ready()
     from .config import load_config, resolve
     from .output import check_output
     from .stream_video import MARK, record_stream
@@ -263,6 +274,7 @@ def batch(
     quiet: Quiet = False,
 ) -> None:
     """Select the tokens of many videos, each into a folder of its own; run again to go on after an interruption."""
+    _ready()
     from .config import load_config, resolve
     from .loader import INDEX, compress_folder
 

@@ -134,7 +134,7 @@ def _resolve(overrides: Sequence[str], base: Mapping[str, Any] | None) -> tuple[
             refused[key] = error
     config = Config(tree)
     config.encoder()
-    config.selector()
+    tree["separators"] = config.selector().separators  # a preset may settle them: what is recorded is what is done
     return config, refused
 
 

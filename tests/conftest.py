@@ -12,6 +12,10 @@ import torch
 if not torch.cuda.is_available():  # Triton asks when it is first imported, which other libraries may do
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+from stgraph import kernels
+
+kernels.compile_now()  # so that every process of the tests has the same kernels
+
 hypothesis.settings.register_profile("default", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
 hypothesis.settings.load_profile("default")
 # Many small tensors on busy cores: threads would wait for each other. Tests of thread counts set their own.

@@ -276,7 +276,7 @@ def test_order_and_threads_of_processes():
 
 
 def test_an_error_in_a_process_is_told():
-    with pytest.raises(StgraphError, match="[ab] is not a video"):
+    with pytest.raises(StgraphError, match=r"[ab] is not a video"):
         over(unknown_video, [Source("a"), Source("b")], jobs=2, total=2)
 
 

@@ -13,8 +13,10 @@ import torch
 from stgraph import StgraphError, STSimDiff, VideoQA, read_video
 from stgraph.budget import ceil_share
 from stgraph.config import resolve
+from stgraph.models.attachment import adapter_of
 from stgraph.qa import STAGES, save_answer, selector_settings
 from stgraph.registry import registry
+from stgraph.tokens import Grid
 
 from .clips import write_clip
 from .models.folders import tiny_folder
@@ -104,6 +106,23 @@ def test_tokens_are_those_that_the_selection_was_made_of(whole, clip):
     answer = qa(clip, QUESTION, keep_tokens=True)
     assert qa.selector(answer.tokens).digest == answer.selection.digest
     assert qa(clip, QUESTION).tokens is None
+
+
+def test_an_adapter_can_be_given(whole, clip):
+    class Turned(type(adapter_of(whole.model))):
+        """Takes time for height."""
+
+        def layouts(self, model, inputs):
+            layouts = super().layouts(model, inputs)
+            return [one._replace(grid=Grid(one.grid[1], one.grid[0], one.grid[2]), patches=None) for one in layouts]
+
+    selector = registry("selector").build({"name": "simdiff", "retention": 0.4, "importance": "novelty"})
+    usual, turned = (
+        answering(whole, selector, adapter=adapter)(clip, QUESTION, keep_tokens=True) for adapter in (None, Turned())
+    )
+    (frames, height, width), (grid,) = usual.tokens.grids[0], turned.tokens.grids
+    assert grid == (height, frames, width) != usual.tokens.grids[0]
+    assert selector(turned.tokens).digest == turned.selection.digest != usual.selection.digest
 
 
 def test_generation_options_are_passed_on(whole, clip):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import check_number
 from ..graph import SpatioTemporalGraph
+from ..kernels import snap
 from ..registry import group_field
 from .base import CommunityDetector
 
@@ -23,7 +24,7 @@ class SqrtSplit(CommunityDetector):
     """Splits the communities of any detector that are larger than √N (the paper's heuristic, its rule left open).
 
     The rule: inside a community that is too large only the edges of its maximum spanning tree count, so that parts
-    hang together by the strongest similarities; of all ways to cut that tree into parts within the bound, one with
+    hang together by the strongest similarities (in steps of about 1.5e-5, ties to the first edge); of all ways to cut that tree into parts within the bound, one with
     the fewest parts is taken (Kundu and Misra, 1977: from the leaves up, a vertex that has gathered too much lets its
     heaviest branches go). Every part is connected and within the bound, and every part but one of a community has at
     least bound / (D − 1) vertices, D being the most edges of a vertex in the tree (6 on a lattice): as even as such a
@@ -67,12 +68,11 @@ def _spanning_forest(
     from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 
     n = graph.num_nodes
-    similarity = graph.to_scipy()
-    # The sparse solver minimises and takes 0 for "no edge": an order-reversing map onto positive numbers.
-    distance = csr_array(
-        (similarity.data.max(initial=0) + 1.0 - similarity.data, similarity.indices, similarity.indptr), (n, n)
-    )
-    tree = minimum_spanning_tree(distance).tocoo()
+    # The sparse solver minimises, takes 0 for "no edge" and breaks ties as it likes: places from 1 on leave it none.
+    strongest = torch.sort(snap(graph.edge_weight), stable=True, descending=True).indices.cpu().numpy()
+    place = np.empty(len(strongest))
+    place[strongest] = np.arange(1, len(strongest) + 1)
+    tree = minimum_spanning_tree(csr_array((place, graph.edge_index.cpu().numpy()), (n, n))).tocoo()
     _, component = connected_components(tree, directed=False)
     roots = np.unique(component, return_index=True)[1]
     roots = roots[vertices[roots]]

@@ -26,7 +26,7 @@ class Change(Importance):
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """(V,) difference scores."""
-        return evidence.difference.score
+        return snap(evidence.difference.score)
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ class Novelty(Importance):
     """
 
     def __call__(self, evidence: Evidence) -> Tensor:
-        """(V,) 1 − largest weight of an edge from an earlier candidate, in [0, 2]."""
+        """(V,) 1 − largest weight of an edge from an earlier candidate, in [0, 2], rounded as all that is ranked."""
         graph = evidence.graph
         earlier, later = graph.edge_index
         both = places(take(evidence.candidate, earlier) & take(evidence.candidate, later))
         closest = graph.edge_weight.new_full((graph.num_nodes,), -1.0)
-        return 1 - closest.scatter_reduce(0, take(later, both), take(graph.edge_weight, both), "amax")
+        return snap(1 - closest.scatter_reduce(0, take(later, both), take(graph.edge_weight, both), "amax"))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .dispatch import active, kernels_for, use
+from .dispatch import active, compile_now, kernels_for, use
 from .indices import places, stable_argsort, take
 from .reference import GRID, TIE_TOLERANCE, edge_ends, snap
 
@@ -82,6 +82,7 @@ __all__ = [
     "TIE_TOLERANCE",
     "active",
     "community_centrality",
+    "compile_now",
     "edge_cosine",
     "edge_ends",
     "lattice_cosine",

@@ -20,10 +20,6 @@ Active = Literal["fused", "reference", "triton"]
 
 NAMES = ("auto", "fused", "reference", "triton")
 
-CPU_DEFAULT: Name = "reference"
-"""What serves on a CPU unless something else is asked for. Not ``"auto"``: with it the first run on a machine, before
-the fused kernels are compiled, could keep other tokens than the second where scores differ by a rounding error."""
-
 _CHOICE = threading.Lock()
 _forced: str | None = None
 _automatic: str | None = None
@@ -33,8 +29,7 @@ class use:  # noqa: N801 - read as a verb, and as `with use("reference"):`
     """Force the kernels of this process from now on, or inside a ``with`` block only.
 
     ``"fused"`` compiles them first where that has not been done; ``"auto"`` leaves the choice to stgraph. The
-    environment variable ``STGRAPH_KERNELS`` holds the name to start with; where it is not set, that is ``"auto"`` on a
-    CUDA device and :data:`CPU_DEFAULT` on a CPU.
+    environment variable ``STGRAPH_KERNELS`` holds the name to start with, ``"auto"`` when it is not set.
 
     Raises:
         StgraphError: no such kernels, or fused ones that cannot be had here; says why.
@@ -62,7 +57,7 @@ def active(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float3
     ``"auto"`` means those in Triton on a CUDA device where Triton is installed, and the fused ones on a CPU where they
     were compiled before the first call of this process. Where they were not, they are compiled beside it, for the
     processes after it: within one process the kernels never change by themselves, so the same call gives the same
-    result.
+    result. :func:`compile_now` waits instead, as the command line does.
 
     Raises:
         StgraphError: fused or Triton kernels are forced and cannot be had for these features.
@@ -70,7 +65,7 @@ def active(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float3
     from .fused import DTYPES
 
     kind = torch.device(device).type
-    requested = _requested(kind)
+    requested = _requested()
     on_gpu = dtype in DTYPES and kind in (("cuda", "cpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("cuda",))
     on_gpu = on_gpu and importlib.util.find_spec("triton") is not None
     if requested == "triton" and not on_gpu:
@@ -108,10 +103,29 @@ def kernels_for(x: torch.Tensor) -> ModuleType:
     return reference
 
 
-def _requested(kind: str) -> str:
+def compile_now() -> None:
+    """Compile the fused kernels, a second or two once, where they serve by themselves and have not been compiled.
+
+    For programs whose first run on a machine is to keep the very tokens of all later ones: between two sets of kernels,
+    scores that differ by a rounding error may change places. Where they cannot be had, a warning says why.
+    """
+    global _automatic
+    with _CHOICE:
+        if _automatic is None and _requested() == "auto":
+            from .library import UnavailableError, library
+
+            _automatic = "reference"
+            try:
+                library()
+                _automatic = "fused"
+            except UnavailableError as error:
+                _warn(error)
+
+
+def _requested() -> str:
     if _forced is not None:
         return _forced
-    name = os.environ.get("STGRAPH_KERNELS") or ("auto" if kind == "cuda" else CPU_DEFAULT)
+    name = os.environ.get("STGRAPH_KERNELS") or "auto"
     check_choice("STGRAPH_KERNELS", name, NAMES)
     return name
 

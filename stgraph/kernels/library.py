@@ -90,7 +90,7 @@ def build(*, patient: bool = False) -> Path:
         return target
     command = prepare()
     if patient and (nice := shutil.which("nice")):
-        command = [nice, "-n", "19", *command]
+        command = [nice, "-n", "5", *command]
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         made = Path(scratch) / target.name
         arguments = [*_FLAGS, *filter(None, [_level()]), str(SOURCE), "-o", str(made), "-lm", "-pthread"]

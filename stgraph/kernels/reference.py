@@ -126,7 +126,7 @@ def community_centrality(features: Tensor, norm: Tensor, rows: Tensor, labels: T
         for piece, community in pieces:
             block = _unit(features, inverse, rows, piece, unit) if len(pieces) > 1 else unit[: len(piece)]
             torch.index_select(total, 0, community, out=product[: len(piece)])
-            others = product[: len(piece)].mul_(block).sum(-1).double() - (norm[piece] > 0).double()
+            others = product[: len(piece)].mul_(block).sum(-1, dtype=torch.float64) - (norm[piece] > 0).double()
             centrality[piece] = (others / (size[piece] - 1)).clamp_(-1, 1).float()
     return centrality
 

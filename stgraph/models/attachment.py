@@ -22,7 +22,7 @@ from ..selectors.selection import Selection
 from ..signals import DeferredSignals, Signals
 from ..tokens import VideoTokens
 from .adapter import Adapter
-from .layers import check_version, cut_deepstack, last_attention, norm_behind_attention, projections
+from .layers import check_not_compiled, check_version, cut_deepstack, last_attention, norm_behind_attention, projections
 from .plan import Call, Here, Place, Plan, Run
 from .rounds import Pruning, Stage
 from .tower import AttentionInput, tower_signals
@@ -40,6 +40,11 @@ _SECOND_VIDEO = (
     "start anew without past_key_values"
 )
 
+_STILL_RUNNING = (
+    "the with block ended while generate was running in another thread, so the rest of its answer is wrong; wait for "
+    "that thread inside the block"
+)
+
 _REFUSED = {
     "prefill_chunk_size": "its videos are chosen from all at once",
     "assistant_early_exit": "transformers takes the number of layers from the model's own configuration, where video "
@@ -52,6 +57,8 @@ _REFUSED = {
 Trim = Literal["before", "inside"]
 
 _attached: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+_pruned: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Caches of pruned prompts, whoever pruned them."""
 
 
 class Attachment:
@@ -80,10 +87,20 @@ class Attachment:
         self.selection: Selection | None = None
         self.tokens_per_layer: tuple[tuple[int, ...], ...] = ()
         self._adapter = adapter_of(model) if adapter is None else adapter
-        self._decoder = self._adapter.language_model(model)
+        if not isinstance(self._adapter, Adapter):
+            raise StgraphError(f"adapter must be one such as InternVL(), got {adapter!r}; leave it out, or give one")
+        check_not_compiled(model)
+        try:
+            self._decoder, self._tower = self._adapter.language_model(model), self._adapter.vision_attention(model)
+        except AttributeError as error:
+            raise StgraphError(
+                f"{type(model).__name__} has not the parts of the model that {type(self._adapter).__name__} is for; "
+                "attach to the model itself, not to what wraps it (with PEFT, to model.get_base_model())"
+            ) from error
         self._inside = self.trim == "inside"
         self._plans: weakref.WeakKeyDictionary[Any, Plan] = weakref.WeakKeyDictionary()
         self._here = Here()
+        self._runs: set[Run] = set()
         self._undo: list[Callable[[], None]] = []
         check_version(inside=self._inside)
         config = cast(Any, self._decoder).config
@@ -126,6 +143,13 @@ class Attachment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._release()
+        if self._runs and kind is None:
+            raise StgraphError(_STILL_RUNNING)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise StgraphError(
+            "a model cannot be copied or pickled while a selector is attached to it; do so outside its with block"
+        )
 
     def _hook(self) -> None:
         model, decoder = self.model, self._decoder
@@ -135,9 +159,8 @@ class Attachment:
             decoder.register_forward_pre_hook(self._before, with_kwargs=True),
             decoder.register_forward_hook(self._after, with_kwargs=True),
         ]
-        tower = self._adapter.vision_attention(model)
-        if tower is not None:
-            handles.append(tower.register_forward_pre_hook(self._see_tower, with_kwargs=True))
+        if self._tower is not None:
+            handles.append(self._tower.register_forward_pre_hook(self._see_tower, with_kwargs=True))
         if self._inside:
             layers = list(cast(Any, decoder).layers)
             for index in range(len(layers)):
@@ -179,21 +202,38 @@ class Attachment:
         places = self._places(inputs)
         if places:
             self._refuse_unsupported(kwargs)
-        rows, length = inputs["input_ids"].shape if inputs["input_ids"] is not None else (1, 0)
         new = self._new_columns(inputs)
         if places and new is not None:
             raise StgraphError(_SECOND_VIDEO.format(self._adapter.pixels))
+        ids = inputs["input_ids"]
+        rows, length = (1, 0) if ids is None else (len(ids), ids.shape[-1])
         run = Run(places, rows, length, new)
         outer, self._here.run = self._here.run, run
+        self._runs.add(run)
         try:
-            return generate(*args, **kwargs)
+            output = generate(*args, **kwargs)
         finally:
+            self._runs.discard(run)
             self._here.run, self._here.tower = outer, None
+        if not self._undo:
+            raise StgraphError(_STILL_RUNNING)
+        return output
+
+    def _plan_of(self, cache: Any) -> Plan | None:
+        """The plan that a cache follows; None without a cache, or for one of a prompt that nobody pruned."""
+        if cache is None:
+            return None
+        if cache in _pruned and cache not in self._plans:
+            raise StgraphError(
+                "the cache is that of a prompt which was pruned in another with block; start anew without "
+                "past_key_values, or ask all turns in one block"
+            )
+        return self._plans.get(cache)
 
     def _new_columns(self, inputs: Mapping[str, Any]) -> int | None:
         """How many columns of a conversation are not in its pruned cache yet; None where there is no such cache."""
         cache, ids, mask = (inputs.get(key) for key in ("past_key_values", "input_ids", "attention_mask"))
-        plan = self._plans.get(cache) if cache is not None else None
+        plan = self._plan_of(cache)
         if plan is None:
             return None
         self._refuse_unsupported(inputs)
@@ -232,8 +272,7 @@ class Attachment:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         self._here.call = None
         inputs = {"input_ids": args[0], **kwargs} if args else kwargs
-        run, cache = self._here.run, inputs.get("past_key_values")
-        plan = self._plans.get(cache) if cache is not None else None
+        run, plan = self._here.run, self._plan_of(inputs.get("past_key_values"))
         if plan is not None:
             if inputs.get("position_ids") is None:
                 raise StgraphError(
@@ -250,9 +289,11 @@ class Attachment:
                 per_column = [kwargs.get(key) for key in _PER_COLUMN]
                 cut = {key: x[..., -new:] for key, x in zip(_PER_COLUMN, per_column, strict=True) if x is not None}
                 return args, kwargs | cut
-        elif run is not None and run.plan is not None:
+        elif run is not None and run.plan is not None and run.plan.begins(inputs.get("input_ids")):
             self._here.call = Call(run.plan)  # without a cache the whole sequence comes again, grown by a token
         else:
+            if run is not None and run.plan is not None:
+                run = None  # a prompt of its own, such as that of classifier-free guidance
             plan = self._plan(inputs, run)
             self._here.call = Call(plan, fresh=plan is not None)
         return None
@@ -269,11 +310,10 @@ class Attachment:
             raise StgraphError("a pruned prompt needs an empty DynamicCache; leave past_key_values out")
         if inputs.get("labels") is not None:
             raise StgraphError("labels do not fit a pruned prompt; compute the loss from the logits of its last tokens")
-        rows, length = ids.shape
         copies = 1
         if run is not None:
-            copies, length = rows // run.rows, run.length
-        plan = Plan([place._replace(row=place.row * copies) for place in places], rows, length, copies)
+            ids, copies = ids[:, : run.length], len(ids) // run.rows
+        plan = Plan([place._replace(row=place.row * copies) for place in places], ids, copies)
         if run is not None:
             run.plan = plan
         return plan
@@ -288,8 +328,10 @@ class Attachment:
         if inputs.get(self._adapter.pixels) is None:
             return []
         ids = inputs.get("input_ids")
-        if ids is None:
+        if ids is None or inputs.get("inputs_embeds") is not None:
             raise StgraphError("the places of the video tokens are read from input_ids; pass these, not inputs_embeds")
+        if ids.ndim != 2:
+            raise StgraphError(f"input_ids must be (batch, length), got {tuple(ids.shape)}")
         layouts = self._adapter.layouts(self.model, inputs)
         rows, columns = self._adapter.placeholders(self.model, inputs).nonzero(as_tuple=True)
         sizes = [layout.size for layout in layouts]
@@ -389,6 +431,7 @@ class Attachment:
             cache = getattr(output, "past_key_values", None) if cache is None else cache
             if cache is not None:
                 self._plans[cache] = call.plan
+                _pruned.add(cache)
 
     # -- inside the language model -------------------------------------------------------------------------------------
 

@@ -86,6 +86,18 @@ def check_version(*, inside: bool) -> None:
         )
 
 
+def check_not_compiled(model: nn.Module) -> None:
+    """Raise :class:`StgraphError` where torch compiled the model or a part of it: hooks would be compiled with it."""
+    for name, module in model.named_modules():
+        forward = module.forward
+        compiled = hasattr(forward, "_torchdynamo_orig_callable") and not hasattr(forward, "_torchdynamo_disable")
+        if compiled or module._compiled_call_impl is not None:
+            raise StgraphError(
+                f"{name or 'the model'} is compiled by torch, and a pruned prompt changes its shapes within the model; "
+                "attach to the model as it was loaded"
+            )
+
+
 def cut_deepstack(cut: Cut, visual: Tensor, features: list[Tensor]) -> dict[str, Any]:
     """Deepstack features lie one after the other, in the order of the True places of ``visual`` (B, S)."""
     number = (visual.flatten().cumsum(0) - 1).view_as(visual)

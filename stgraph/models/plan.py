@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .adapter import VideoLayout
@@ -26,20 +27,34 @@ class Place(NamedTuple):
 class Plan:
     """What is cut out of one batch of prompts, for as long as they are continued.
 
-    ``rows`` are those of the model: each prompt is there ``copies`` times, for its beams; ``places`` are in the first.
+    ``ids`` (B, S) are those of the prompts in the rows of the model: each prompt is there ``copies`` times, for its
+    beams; ``places`` are in the first.
     ``merge`` and then ``cut`` are made before the language model, ``merges`` and ``stages``, by layer, in the columns
     that ``cut`` left, inside it; ``pruning`` is the method, for as long as it has rounds to come.
     """
 
     places: list[Place]
-    rows: int
-    length: int
+    ids: Tensor
     copies: int
     cut: Cut | None = None
     merge: Merge | None = None
     stages: list[Stage] = field(default_factory=list)
     merges: dict[int, Merge] = field(default_factory=dict)
     pruning: Pruning | None = None
+
+    @property
+    def rows(self) -> int:
+        """Sequences."""
+        return self.ids.shape[0]
+
+    @property
+    def length(self) -> int:
+        """Columns of the prompts."""
+        return self.ids.shape[1]
+
+    def begins(self, ids: Tensor | None) -> bool:
+        """Whether these sequences go on from the prompts."""
+        return ids is not None and torch.equal(ids[:, : self.length], self.ids)
 
     def stage(self, layer: int) -> Stage | None:
         """What stays in a layer; None where all that entered the language model does."""

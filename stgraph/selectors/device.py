@@ -23,7 +23,7 @@ from ..graph import on_grid
 from ..importance.attention import EncoderAttention, LanguageModelAttention
 from ..importance.auto import Auto
 from ..importance.graph import Novelty
-from ..kernels import gpu
+from ..kernels import gpu, snap
 from ..registry import registry
 from ..signals import Signals
 from ..thresholds import Fixed
@@ -99,7 +99,7 @@ def select_on_device(
     found = _find(x, retention, similarity_threshold, difference_threshold)
     representative, event = found.representative.flatten(1), found.event.flatten(1)
     candidate = representative | event
-    importance = (found.novelty() if attention is None else attention.float()).reshape(videos, count)
+    importance = (found.novelty() if attention is None else attention).float().reshape(videos, count)
 
     # The budget takes candidates before others, each by importance, ties to the smaller index.
     order = torch.sort(_ascending(importance) + (candidate.long() << 33), dim=1, stable=True, descending=True)
@@ -209,7 +209,7 @@ class _Found(NamedTuple):
             both = candidate.narrow(axis, 0, size) & candidate.narrow(axis, 1, size)
             place = closest.narrow(axis, 1, size)
             place.copy_(torch.maximum(place, torch.where(both, weight.narrow(axis, 1, size), -1)))
-        return 1 - closest
+        return snap(1 - closest)
 
 
 def _find(x: Tensor, retention: float, similarity_threshold: float, difference_threshold: float) -> _Found:

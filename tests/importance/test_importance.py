@@ -8,6 +8,7 @@ from hypothesis import given
 
 from stgraph import Signals, STSimDiff, VideoTokens
 from stgraph.importance import IMPORTANCES, Evidence
+from stgraph.kernels import TIE_TOLERANCE
 
 from ..strategies import features, videos
 
@@ -54,7 +55,7 @@ def test_novelty_is_the_distance_to_the_closest_earlier_candidate(tokens):
             for a, b, w in zip(*graph.edge_index.tolist(), graph.edge_weight.tolist(), strict=True)
             if b == v and known.candidate[a] and known.candidate[b]
         ]
-        assert float(score[v]) == pytest.approx(1 - max(before, default=-1.0), abs=1e-6)
+        assert float(score[v]) == pytest.approx(1 - max(before, default=-1.0), abs=TIE_TOLERANCE / 2)
 
 
 @given(videos(dtypes=False))

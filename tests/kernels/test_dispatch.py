@@ -54,11 +54,28 @@ def test_without_fused_kernels_one_warning_says_why(trouble, tmp_path):
     assert reason in out.stderr
 
 
-def test_nothing_is_compiled_unless_asked(tmp_path):
-    out = run(SELECT, tmp_path, STGRAPH_KERNELS="")
-    assert (out.stdout, out.stderr) == ("reference\n", "")
+def test_importing_compiles_nothing(tmp_path):
     assert run("import stgraph.cli, stgraph.selectors.simdiff", tmp_path).returncode == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_waiting_for_the_compiler(tmp_path):
+    now = "from stgraph import kernels; kernels.compile_now()"
+    out = run(now + SELECT, tmp_path, STGRAPH_KERNELS="")
+    assert (out.stdout, out.stderr) == ("fused\n", "")
+    assert run(now + SELECT, tmp_path / "empty", STGRAPH_KERNELS="reference").stdout == "reference\n"
+    assert not (tmp_path / "empty").exists()
+    missing = run(now + SELECT, tmp_path / "empty", CC="no-such-compiler")
+    assert missing.stdout == "reference\n"
+    assert missing.stderr.count("Warning") == 1
+
+
+def test_the_first_run_of_the_command_line_waits(tmp_path):
+    words = "['stgraph', 'methods', 'community']", "['stgraph', 'compress', 'none.mp4', '--quiet']"
+    run(f"import sys; sys.argv = {words[0]}; from stgraph.cli import main; main()", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    run(f"import sys; sys.argv = {words[1]}; from stgraph.cli import main; main()", tmp_path)
+    assert [file.suffix for file in (tmp_path / "stgraph").iterdir()] == [".so"]
 
 
 def test_environment_forces(tmp_path):

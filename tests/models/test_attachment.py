@@ -110,9 +110,10 @@ def test_trimming_reads_the_attention_that_the_layer_computes(family):
 
 
 @families
+@both
 @trims
-def test_beams(family, trim):
-    model, inputs = model_of(family), FAMILIES[family].inputs(ROWS)
+def test_beams(family, attention, trim):
+    model, inputs = model_of(family, attention), FAMILIES[family].inputs(ROWS)
     with STSimDiff(retention=RETENTION).attach(model, trim=trim) as attached:
         out = greedy(model, inputs, num_beams=3, output_scores=True)
     hidden = hidden_columns(inputs, attached.selection, trim, TRIM_LAYER)
@@ -123,9 +124,10 @@ def test_beams(family, trim):
 
 
 @families
+@both
 @trims
-def test_a_second_turn_goes_on_from_the_pruned_cache(family, trim):
-    model, inputs = model_of(family), FAMILIES[family].inputs(ROWS)
+def test_a_second_turn_goes_on_from_the_pruned_cache(family, attention, trim):
+    model, inputs = model_of(family, attention), FAMILIES[family].inputs(ROWS)
     with STSimDiff(retention=RETENTION).attach(model, trim=trim) as attached:
         first = greedy(model, inputs)
         cache = first.past_key_values
