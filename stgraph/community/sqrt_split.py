@@ -24,11 +24,12 @@ class SqrtSplit(CommunityDetector):
     """Splits the communities of any detector that are larger than √N (the paper's heuristic, its rule left open).
 
     The rule: inside a community that is too large only the edges of its maximum spanning tree count, so that parts
-    hang together by the strongest similarities (in steps of about 1.5e-5, ties to the first edge); of all ways to cut that tree into parts within the bound, one with
-    the fewest parts is taken (Kundu and Misra, 1977: from the leaves up, a vertex that has gathered too much lets its
-    heaviest branches go). Every part is connected and within the bound, and every part but one of a community has at
-    least bound / (D − 1) vertices, D being the most edges of a vertex in the tree (6 on a lattice): as even as such a
-    tree allows. A community that is too large and not connected comes apart into its components first. Deterministic.
+    hang together by the strongest similarities (in steps of about 1.5e-5, ties to the first edge); of all ways to cut
+    that tree into parts within the bound, one with the fewest parts is taken (Kundu and Misra, 1977: from the leaves
+    up, a vertex that has gathered too much lets its heaviest branches go). Every part is connected and within the
+    bound, and every part but one of a community has at least bound / (D − 1) vertices, D being the most edges of a
+    vertex in the tree (6 on a lattice): as even as such a tree allows. A community that is too large and not connected
+    comes apart into its components first. Deterministic.
 
     Attributes:
         detector: what finds the communities.

@@ -80,8 +80,9 @@ class Norm(Importance):
     """The tokens with the largest feature norm."""
 
     def __call__(self, evidence: Evidence) -> Tensor:
-        """(V,) Euclidean norm."""
-        return evidence.graph.norm
+        """(V,) Euclidean norm, rounded in proportion to itself, for unit vectors are never all of length 1."""
+        mantissa, exponent = torch.frexp(evidence.graph.norm.double())
+        return torch.ldexp(snap(mantissa), exponent)
 
 
 @dataclass(frozen=True)

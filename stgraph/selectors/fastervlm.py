@@ -17,7 +17,8 @@ class FasterVLM(VideoSelector):
     Followed: the head-mean attention of [CLS] in the block whose features are used, or the mean attention received
     where the encoder has no [CLS]; the top share r of every frame stays, in raster order.
 
-    Departures: frames keep ⌊r·n⌋ or ⌈r·n⌉ of their n tokens, so that the video keeps exactly ⌈r·N⌉.
+    Departures: frames keep ⌊r·n⌋ or ⌈r·n⌉ of their n tokens, so that the video keeps exactly ⌈r·N⌉. Inside a model
+    the tokens that stay keep their positions, where the original numbers them anew.
 
     Attributes:
         signal: whose attention: the encoder's as published, the LLM's, or the substitute ``"features"``.

@@ -20,9 +20,11 @@ class PruMerge(EncoderSelector):
     nearest pruned tokens by key similarity, a being the attention. One token more is made of what is left, Σ a_j·x_j.
 
     Departures: the budget replaces the adaptive share (outliers above Q3 + 1.5·IQR of the attention; the notes say what
-    that would have kept). A pruned token is merged once only, into the most similar of the tokens whose neighbour it
-    is. The token that sums up what no other took in is counted in the budget and stands at the next most attended
-    token; a frame that keeps one token or all has none. Frames keep ⌊r·n⌋ or ⌈r·n⌉ of their n tokens.
+    that would have kept). Attention is the encoder's signal, a head mean in the block whose features are used, where
+    the original takes the last block and the whole width as one head. A pruned token is merged once only, into the most
+    similar of the tokens whose neighbour it is. The token that sums up what no other took in is counted in the budget
+    and stands at the next most attended token; a frame that keeps one token or all has none. Frames keep ⌊r·n⌋ or
+    ⌈r·n⌉ of their n tokens.
 
     Attributes:
         neighbours: tokens that a kept one may take in.
