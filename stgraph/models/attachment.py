@@ -310,6 +310,9 @@ class Attachment:
             raise StgraphError("a pruned prompt needs an empty DynamicCache; leave past_key_values out")
         if inputs.get("labels") is not None:
             raise StgraphError("labels do not fit a pruned prompt; compute the loss from the logits of its last tokens")
+        mask = inputs.get("attention_mask")
+        if mask is not None and tuple(mask.shape) != tuple(ids.shape):
+            raise StgraphError(f"attention_mask must be {tuple(ids.shape)} as input_ids are, got {tuple(mask.shape)}")
         copies = 1
         if run is not None:
             ids, copies = ids[:, : run.length], len(ids) // run.rows
@@ -392,8 +395,6 @@ class Attachment:
     @torch.no_grad()
     def _choose(self, plan: Plan, embeddings: Tensor, mask: Tensor) -> None:
         """What stays before the language model."""
-        if mask.ndim != 2:
-            raise StgraphError(f"attention_mask must be (batch, length), got {tuple(mask.shape)}")
         if bool((mask[:, 1:] < mask[:, :-1]).any()):
             raise StgraphError('prompts must be padded on the left; set padding_side="left" in the processor')
         if self._inside and self._decoder.training and getattr(self._decoder, "gradient_checkpointing", False):

@@ -23,6 +23,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, CausalLMOutputWithPast
+from transformers.utils.generic import can_return_tuple
 
 from ..errors import StgraphError
 from ..tokens import Grid, SeparatorLayout
@@ -274,6 +275,7 @@ class SiglipQwenForConditionalGeneration(_Parts, GenerationMixin):  # type: igno
         """The head."""
         return self.lm_head
 
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(
         self,
         input_ids: Tensor | None = None,

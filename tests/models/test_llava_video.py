@@ -217,6 +217,12 @@ def test_the_placeholder_is_never_generated(model):
     assert not bool((out == WIDTH - 1).any())
 
 
+def test_the_output_can_be_a_tuple(model):
+    ids = torch.tensor([[65, 66, 67]])
+    logits, *_ = model(input_ids=ids, return_dict=False)
+    assert torch.equal(logits, model(input_ids=ids).logits)
+
+
 def test_labels_give_a_loss(model):
     ids = torch.tensor([[65, 66, 67]])
     out = model(input_ids=ids, labels=ids)

@@ -268,3 +268,14 @@ def test_embeddings_beside_the_ids():
     with STSimDiff().attach(model), pytest.raises(StgraphError, match="are read from input_ids; pass these, not"):
         greedy(model, inputs | {"inputs_embeds": embeddings})
     assert int((inputs["input_ids"] == VIDEO).sum()) == 24
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "llava_onevision"])
+def test_a_mask_that_is_not_one_number_a_token(family):
+    model, inputs = model_of(family), film(4, family=family)
+    length = inputs["input_ids"].shape[1]
+    with (
+        STSimDiff(retention=RETENTION).attach(model),
+        pytest.raises(StgraphError, match=rf"attention_mask must be \(1, {length}\) as input_ids are, got \(1, 1, "),
+    ):
+        model(**inputs | {"attention_mask": torch.zeros(1, 1, length, length)})
