@@ -203,9 +203,9 @@ def check_same_selections(tokens: VideoTokens, retention: float) -> None:
         assert float(swapped.max() - swapped.min()) <= 1.1 * kernels.TIE_TOLERANCE
     if bool(differ.any()):
         return
-    assert torch.allclose(ours.importance, plain.importance, rtol=0, atol=2 * kernels.GRID)
-    if bool((torch.pdist(ours.importance.double()[:, None]) > 4 * kernels.GRID).all()):
-        assert torch.equal(ours.indices, plain.indices)
+    assert torch.allclose(ours.importance, plain.importance, rtol=0, atol=kernels.TIE_TOLERANCE)
+    moved = ours.mask != plain.mask
+    assert bool((ours.margin[moved].abs() <= 1.1 * kernels.TIE_TOLERANCE).all()), "only at the cut"
 
 
 @given(videos(), st.sampled_from([0.1, 0.3, 0.5]))
