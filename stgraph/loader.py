@@ -159,7 +159,8 @@ class Batch:
 
 
 def find_videos(sources: Sequence[str | Path]) -> dict[str, Path]:
-    """The videos of files and folders by the name that their results will have, folders searched in depth.
+    """The videos of files and folders by the name that their results will have, folders searched in depth; those that
+    lie beside a selection are its own.
 
     A name is the path from the folder that was given, or the file's own name.
 
@@ -170,6 +171,7 @@ def find_videos(sources: Sequence[str | Path]) -> dict[str, Path]:
     for source in map(Path, sources):
         if source.is_dir():
             inside = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+            inside = [path for path in inside if not (path.parent / MARK).exists()]  # pictures of earlier results
             if not inside:
                 raise StgraphError(f"folder {source} holds no videos; looked for {', '.join(SUFFIXES)}")
             named = {path.relative_to(source).as_posix(): path for path in inside}
@@ -210,8 +212,11 @@ def compress_folder(
         progress: called with (clips done, clips in all).
 
     Raises:
-        StgraphError: sources that do not exist, or an output folder that cannot be used or holds other settings.
+        StgraphError: sources that do not exist, or an output folder that cannot be used or holds results with other
+            settings.
     """
+    check_number("workers", workers, at_least=1, integer=True)
+    check_number("ahead", ahead, at_least=0, integer=True)
     config = config or resolve()
     videos = find_videos(sources)
     folder = _prepared(Path(output), config)
@@ -240,14 +245,15 @@ def compress_folder(
 
 
 def _prepared(output: Path, config: Config) -> Path:
-    """The output folder, with the settings in it."""
+    """The output folder, with the settings in it; those of a batch in which nothing went well count no more."""
     settings = output / "config.yaml"
     if output.is_dir() and any(output.iterdir()):
         if not settings.is_file():
             raise StgraphError(f"output folder {output} holds files that are not a batch; choose another --output")
-        if resolve([], load_config(settings)).data != config.data:
+        if resolve([], load_config(settings)).data == config.data:
+            return output
+        if not (output / INDEX).is_file() or any(output.rglob(MARK)):
             raise StgraphError(f"output folder {output} holds results with other settings; choose another --output")
-        return output
     try:
         output.mkdir(parents=True, exist_ok=True)
         settings.write_text(config.to_yaml(), "utf-8")

@@ -126,6 +126,18 @@ def group_field(group: str, default: str) -> Any:
     return dataclasses.field(default_factory=lambda: registry(group).build(default), metadata={"group": group})
 
 
+def build_groups(method: object) -> None:
+    """Put methods in the place of the names and mappings that a dataclass was given for its :func:`group_field` ones.
+
+    Raises:
+        StgraphError: neither a method of the group nor what :meth:`Registry.build` makes one of.
+    """
+    for field in dataclasses.fields(method):  # type: ignore[arg-type]
+        if "group" in field.metadata:
+            built = registry(field.metadata["group"]).build(getattr(method, field.name))
+            object.__setattr__(method, field.name, built)
+
+
 def registry(group: str) -> Registry[Any]:
     """The registry of ``group``, importing the folder that defines it."""
     if group not in _GROUPS:

@@ -131,7 +131,7 @@ def _release(
         if own_budget and context:
             raise StgraphError(
                 f"selector {type(selector).__name__} merges tokens or sets their number, also in frames that a stream "
-                "has released already; give context=0"
+                "has released already; give context=0 (on the command line --context 0)"
             )
         own = _cut_tokens(whole, before, whole.tokens.grids[0].frames).tokens
         here = slice(len(whole.tokens) - len(own), None)

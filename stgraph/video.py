@@ -303,7 +303,8 @@ class _Damage:
     def found(self, what: str) -> None:
         if not self.allowed:
             raise StgraphError(
-                f"{self.path} is truncated or corrupt: {what}; allow_corrupt=True uses what can be decoded"
+                f"{self.path} is truncated or corrupt: {what}; allow_corrupt=True (--allow-corrupt) uses "
+                "what can be decoded"
             )
         self.findings[what] = None
 

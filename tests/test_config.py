@@ -214,3 +214,10 @@ def test_settings_of_methods_inside_apply_where_they_fit():
 def test_a_setting_that_fits_nothing_is_refused(words, sentence):
     with pytest.raises(StgraphError, match=sentence):
         resolve_all(sweep(words.split()))
+
+
+@pytest.mark.parametrize(("preset", "separators"), [("paper", "proportional"), ("release", "vertex")])
+def test_what_a_preset_settles_is_recorded(preset, separators):
+    config = resolve([f"selector.preset={preset}"])
+    assert config.data["separators"] == separators == config.selector().separators
+    assert resolve([], config.data).data == config.data

@@ -10,7 +10,7 @@ import torch
 
 from stgraph import Selection, StgraphError, compress_many, write_video
 from stgraph import video as video_module
-from stgraph.config import resolve
+from stgraph.config import load_config, resolve
 from stgraph.loader import compress_folder, find_videos
 from stgraph.pipeline import compress, encode
 
@@ -48,6 +48,16 @@ def test_results_are_those_of_one_after_the_other(paths, workers, ahead):
         assert torch.equal(outcome.tokens.features, alone.tokens.features)
         assert outcome.frames == 3
         assert outcome.seconds.keys() == {"read", "encode", "select"}
+
+
+def test_videos_beside_a_selection_are_results(clips, tmp_path):
+    run = tmp_path / "outputs" / "a"
+    run.mkdir(parents=True)
+    for path in (tmp_path / "a.mp4", run / "overlay.mp4"):
+        path.write_bytes((clips / "a.mp4").read_bytes())
+    assert len(find_videos([tmp_path])) == 2
+    (run / "selection.json").write_text("{}")
+    assert list(find_videos([tmp_path])) == ["a.mp4"]
 
 
 def test_no_more_videos_are_read_ahead_than_asked_for(paths, monkeypatch):
@@ -150,8 +160,24 @@ def test_command_line(clips, tmp_path):
     fails("batch", clips, clips / "a.mp4", *SETTINGS, "--output", out, sentence="would both be called a.mp4")
     fails("batch", clips / "none", "--output", out, sentence="no such file or folder")
     fails("batch", clips, *SETTINGS, "--output", tmp_path / "new", "--workers", 0, sentence="workers must be")
+    assert not (tmp_path / "new").exists()
     (tmp_path / "empty").mkdir()
     fails("batch", tmp_path / "empty", "--output", out, sentence="holds no videos; looked for .mp4")
+
+
+def test_settings_with_which_all_failed_can_be_mended(clips, tmp_path):
+    out = tmp_path / "out"
+    failed = compress_folder([clips / "below"], out, resolve([*SETTINGS, "selector=fastv"]))
+    assert "selector.signal=features asks for a substitute" in failed.failed["a.mp4"]
+    mended = resolve([*SETTINGS, "selector=fastv", "selector.signal=features"])
+    assert compress_folder([clips / "below"], out, mended).done == 1
+    assert resolve([], load_config(out / "config.yaml")).data == mended.data
+    with pytest.raises(StgraphError, match="holds results with other settings"):
+        compress_folder([clips / "below"], out, resolve(SETTINGS))
+    (out / "own").mkdir()
+    (out / "own" / "config.yaml").write_text("retention: 0.5\n", "utf-8")  # not of a batch
+    with pytest.raises(StgraphError, match="holds results with other settings"):
+        compress_folder([clips / "below"], out / "own", resolve(SETTINGS))
 
 
 def test_an_interruption_says_how_to_go_on(clips, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..graph import SpatioTemporalGraph
-from ..registry import group_field
+from ..registry import build_groups, group_field
 from .base import CommunityDetector
 from .partition import Partition
 
@@ -28,6 +28,9 @@ class Composed(CommunityDetector):
 
     first: CommunityDetector = group_field("community", "components")
     second: CommunityDetector = group_field("community", "leiden")
+
+    def __post_init__(self) -> None:
+        build_groups(self)
 
     def detect(self, graph: SpatioTemporalGraph) -> Tensor:
         """(V,) community of each vertex."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import check_number
 from ..graph import SpatioTemporalGraph
 from ..kernels import snap
-from ..registry import group_field
+from ..registry import build_groups, group_field
 from .base import CommunityDetector
 
 
@@ -40,6 +40,7 @@ class SqrtSplit(CommunityDetector):
     bound: Literal["sqrt"] | int = "sqrt"
 
     def __post_init__(self) -> None:
+        build_groups(self)
         if self.bound != "sqrt":
             check_number("bound", self.bound, at_least=1, integer=True)
 

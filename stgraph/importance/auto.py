@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..registry import group_field
+from ..registry import build_groups, group_field
 from ..signals import Signals
 from .attention import EncoderAttention, LanguageModelAttention
 from .base import Evidence, Importance
@@ -23,6 +23,9 @@ class Auto(Importance):
     """
 
     substitute: Importance = group_field("importance", "novelty")
+
+    def __post_init__(self) -> None:
+        build_groups(self)
 
     def resolve(self, signals: Signals) -> Importance:
         """The importance for these signals."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from .. import kernels
 from ..budget import ceil_share
 from ..errors import StgraphError, check_choice, check_number
+from ..registry import build_groups
 from ..signals import Signals
 from ..tokens import VideoTokens
 from .rounds import EARLY_LAYER, LayerBudget, Round, Rounds, Step, budget_notes, last_step
@@ -80,6 +81,7 @@ class Selector(ABC):
     separators: Literal["proportional", "keep", "drop", "vertex"] = "proportional"
 
     def __post_init__(self) -> None:
+        build_groups(self)
         check_number("retention", self.retention, above=0, at_most=1)
         check_choice("separators", self.separators, ("proportional", "keep", "drop", "vertex"))
 

@@ -116,8 +116,6 @@ class STSimDiff(Selector):
                     f"{self.separators!r}; leave it out"
                 )
             object.__setattr__(self, "separators", "vertex")
-        threshold = registry("similarity_threshold").build(self.similarity_threshold)
-        object.__setattr__(self, "similarity_threshold", threshold)
         check_choice("similarity_edges", self.similarity_edges, ("both", "spatial", "temporal"))
 
     def analyse(self, tokens: VideoTokens) -> Analysis:

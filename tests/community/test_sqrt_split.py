@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from stgraph import StgraphError, VideoTokens, build_graph
 from stgraph.community import COMMUNITIES
+from stgraph.kernels import GRID, TIE_TOLERANCE
 
 from ..strategies import features, videos
 from .graphs import all_connected, graph_of, members
@@ -98,3 +99,16 @@ def test_a_batch_is_bounded_video_by_video():
 def test_bad_bound(bound):
     with pytest.raises(StgraphError, match="bound must be"):
         COMMUNITIES.build({"name": "sqrt_split", "bound": bound})
+
+
+def test_steps_of_rounding_do_not_move_a_cut():
+    """Edges as similar as each other up to rounding, as two kernels may see them, are told apart by their place."""
+    grid = [(5 * row + column, 5 * row + column + 1) for row in range(5) for column in range(4)]
+    grid += [(vertex, vertex + 5) for vertex in range(20)]
+    chance = torch.Generator().manual_seed(0)
+    similar = torch.randint(58000, 58004, (len(grid),), generator=chance) * TIE_TOLERANCE
+    split = COMMUNITIES.build({"name": "sqrt_split", "bound": 5})
+    exact = split(graph_of(25, grid, similar.tolist()))
+    for _ in range(20):
+        noise = torch.randint(-7, 8, (len(grid),), generator=chance) * GRID
+        assert torch.equal(split(graph_of(25, grid, (similar + noise).tolist())).labels, exact.labels)

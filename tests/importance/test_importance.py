@@ -93,3 +93,11 @@ def test_random_is_the_same_alone_and_in_a_batch():
     random = IMPORTANCES.build({"name": "random", "seed": 3})
     alone = [random(evidence(part)) for part in parts]
     assert torch.equal(random(evidence(VideoTokens.cat(parts))), torch.cat(alone))
+
+
+def test_rounding_does_not_rank_vectors_of_one_length():
+    x = torch.nn.functional.normalize(torch.randn(3, 4, 4, 200, generator=torch.Generator().manual_seed(0)), dim=-1)
+    x[1, 2, 3] *= 1.001
+    score = IMPORTANCES.build("norm")(evidence(VideoTokens.from_grid(x * 37)))
+    assert len(score.unique()) == 2
+    assert int(score.argmax()) == 16 + 11

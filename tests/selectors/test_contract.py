@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stgraph import Signals, StgraphError, VideoTokens
+from stgraph import Signals, StgraphError, VideoTokens, kernels
 from stgraph.budget import ceil_share, ceil_shares
 from stgraph.selectors import SELECTORS, Selection, Verdict
 from stgraph.selectors.base import Ranking, Selector
@@ -44,10 +44,15 @@ def test_budget_is_exact(name, tokens, retention, separators):
 
 
 @names
-@given(parts=st.lists(videos(dtypes=False), min_size=2, max_size=3), retention=retentions)
+@given(
+    parts=st.lists(videos(dtypes=False), min_size=2, max_size=3),
+    retention=retentions,
+    dtype=st.sampled_from([torch.float32, torch.float16, torch.bfloat16]),
+)
 @settings(max_examples=30)
-def test_batch_equals_one_by_one(name, parts, retention):
+def test_batch_equals_one_by_one(name, parts, retention, dtype):
     parts = [p for p in parts if p.features.shape[1] == parts[0].features.shape[1]]
+    parts = [dataclasses.replace(p, features=p.features.to(dtype)) for p in parts]
     selector = SELECTORS.build({"name": name, "retention": retention})
     joined = VideoTokens.cat(parts)
     batch = selector(joined, random_signals(joined))
@@ -83,6 +88,20 @@ def test_extremes_are_deterministic_and_leave_the_input_alone(name, grid, dtype)
     whole = SELECTORS.build({"name": name, "retention": 1.0})(tokens, signals)
     assert whole.indices.tolist() == list(range(len(tokens)))
     assert torch.equal(whole.apply(tokens.features), tokens.features)
+
+
+@names
+@pytest.mark.parametrize("seed", range(3))
+def test_all_kernels_keep_the_same(name, seed):
+    """Of features that are small whole numbers, dot products are exact whatever the order of their sums."""
+    tokens = VideoTokens.from_grid((4 * features(4, 6, 6, 64, seed=seed, noise=0.2)).round(), newline=True)
+    selector = SELECTORS.build({"name": name, "retention": 0.3})
+    found = {}
+    for kind in ("reference", "fused"):
+        with kernels.use(kind):
+            found[kind] = selector(tokens, random_signals(tokens))
+    assert found["fused"].digest == found["reference"].digest
+    assert torch.equal(found["fused"].community, found["reference"].community)
 
 
 @names

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from stgraph import Signals, StgraphError, STSimDiff, Verdict, VideoTokens, build_graph
 from stgraph.budget import ceil_share
+from stgraph.community import COMMUNITIES
 from stgraph.difference import DIFFERENCES
 from stgraph.importance import IMPORTANCES
+from stgraph.selectors import SELECTORS
 
 from ..reference import TOLERANCE, reference
 from ..strategies import features, retentions, videos
@@ -208,3 +210,17 @@ def test_non_finite_features_name_video_and_frame(bad):
     x[1, 2, 0, 1, 5] = bad
     with pytest.raises(StgraphError, match="video 1, frame 2 hold NaN or Inf"):
         STSimDiff()(VideoTokens.from_grid(x))
+
+
+def test_methods_are_taken_by_name_too():
+    by_name = STSimDiff(community={"name": "sqrt_split", "detector": "louvain"}, importance="norm")
+    assert by_name == SELECTORS.build(SELECTORS.config(by_name))
+    assert type(by_name.community.detector) is COMMUNITIES.get("louvain")
+    with pytest.raises(StgraphError, match="there is no community called 'liden'; did you mean 'leiden'"):
+        STSimDiff(community="liden")
+    with pytest.raises(StgraphError, match="difference must be a name, a mapping or a DifferenceDetector"):
+        STSimDiff(difference=0.2)
+    with pytest.raises(StgraphError, match="there is no importance called 'novlty'"):
+        IMPORTANCES.get("auto")(substitute="novlty")
+    with pytest.raises(StgraphError, match="there is no community called 'liden'"):
+        COMMUNITIES.get("composed")(second="liden")
