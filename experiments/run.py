@@ -41,9 +41,9 @@ def over(work: Callable[[T], Iterable[R]], items: Sequence[T], *, jobs: int, tot
         context = get_context("spawn")  # a forked copy of a process with threads may hang
         done, stop = context.Value("q", 0), context.Event()
         with ProcessPoolExecutor(jobs, context, _begin, (done, stop, kernels.active())) as pool:
-            with _interrupt_deferred():  # a worker that is still starting would die of Ctrl-C with a traceback
-                futures = [pool.submit(_collect, work, item) for item in items]
             try:
+                with _interrupt_deferred():  # a worker that is still starting would die of Ctrl-C with a traceback
+                    futures = [pool.submit(_collect, work, item) for item in items]
                 finished, pending = wait(futures, POLL_SECONDS, FIRST_EXCEPTION)
                 while pending and not any(future.exception() for future in finished):
                     show(done.value)
