@@ -109,17 +109,8 @@ def compile_now() -> None:
     For programs whose first run on a machine is to keep the very tokens of all later ones: between two sets of kernels,
     scores that differ by a rounding error may change places. Where they cannot be had, a warning says why.
     """
-    global _automatic
-    with _CHOICE:
-        if _automatic is None and _requested() == "auto":
-            from .library import UnavailableError, library
-
-            _automatic = "reference"
-            try:
-                library()
-                _automatic = "fused"
-            except UnavailableError as error:
-                _warn(error)
+    if _requested() == "auto":
+        _choose(wait=True)
 
 
 def _requested() -> str:
@@ -139,7 +130,8 @@ def _require_fused() -> None:
         raise StgraphError(f"the fused kernels cannot be used: {error}; use the reference kernels") from error
 
 
-def _choose() -> Literal["fused", "reference"]:
+def _choose(*, wait: bool = False) -> Literal["fused", "reference"]:
+    """What ``"auto"`` means on a CPU, settled by the first call; ``wait`` for the compiler, or have it run beside."""
     global _automatic
     with _CHOICE:
         if _automatic is None:
@@ -147,7 +139,7 @@ def _choose() -> Literal["fused", "reference"]:
 
             _automatic = "reference"
             try:
-                if is_made():
+                if wait or is_made():
                     library()
                     _automatic = "fused"
                 else:

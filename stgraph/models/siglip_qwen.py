@@ -7,6 +7,7 @@ take the places of its placeholders in the prompt.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self, cast
@@ -91,7 +92,7 @@ def renamed(name: str, prefixes: Prefixes) -> str:
     return name
 
 
-class SiglipQwenConfig(PreTrainedConfig):  # type: ignore[misc]
+class SiglipQwenConfig(PreTrainedConfig, ABC):  # type: ignore[misc]
     """Configuration of both parts, and where videos stand in a prompt.
 
     Attributes:
@@ -124,19 +125,19 @@ class SiglipQwenConfig(PreTrainedConfig):  # type: ignore[misc]
         return cast(int, self.vision_config.image_size // self.vision_config.patch_size)
 
     @property
+    @abstractmethod
     def separators(self) -> SeparatorLayout:
         """Where newline tokens lie between the tokens of a video."""
-        raise NotImplementedError
 
+    @abstractmethod
     def token_grid(self, frames: int) -> Grid:
         """Of the tokens that a video of so many frames becomes, separators not counted."""
-        raise NotImplementedError
 
 
 class _Parts(PreTrainedModel):  # type: ignore[misc]
     """What transformers has to know of the model, with its head and without."""
 
-    config_class: ClassVar[type[SiglipQwenConfig]] = SiglipQwenConfig
+    config_class: ClassVar[type[SiglipQwenConfig]]
     base_model_prefix = "model"
     input_modalities = ("video", "text")
     supports_gradient_checkpointing = True
@@ -147,7 +148,7 @@ class _Parts(PreTrainedModel):  # type: ignore[misc]
     _supports_attention_backend = True
 
 
-class SiglipQwenModel(_Parts):
+class SiglipQwenModel(_Parts, ABC):
     """The model without its head."""
 
     def __init__(self, config: SiglipQwenConfig) -> None:
@@ -157,13 +158,13 @@ class SiglipQwenModel(_Parts):
         self.mm_projector = self.projector(config)
         self.language_model = AutoModel.from_config(config.text_config)
 
+    @abstractmethod
     def projector(self, config: Any) -> nn.Module:
         """From the tower's features to the embeddings of the language model."""
-        raise NotImplementedError
 
+    @abstractmethod
     def arrange(self, features: Tensor, frames: int) -> Tensor:
         """(videos, tokens and separators, d) from the tower's (videos · frames, patches, d)."""
-        raise NotImplementedError
 
     def get_input_embeddings(self) -> nn.Module:
         """The embeddings of text."""
@@ -237,7 +238,7 @@ class SiglipQwenForConditionalGeneration(_Parts, GenerationMixin):  # type: igno
         base: class of the model without its head.
     """
 
-    base: ClassVar[type[SiglipQwenModel]] = SiglipQwenModel
+    base: ClassVar[type[SiglipQwenModel]]
     _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
 
     def __init__(self, config: SiglipQwenConfig) -> None:

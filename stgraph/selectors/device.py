@@ -143,13 +143,14 @@ def prepare_on_device(selector: STSimDiff, tokens: VideoTokens) -> Callable[[Sig
     if selector.importance not in (Auto(), Novelty(), LanguageModelAttention(), EncoderAttention()):
         return None
     vertices = selector.separators == "vertex"
-    lattices = [tokens.lattice(video, with_separators=vertices) for video in range(tokens.num_videos)]
-    start = time.perf_counter()
-    parts: list[_Found] = []
-    for lattice in lattices:
+    lattices: list[Tensor] = []
+    for video in range(tokens.num_videos):
+        lattice = tokens.lattice(video, with_separators=vertices)
         if lattice is None:
             return None
-        parts.append(_find(lattice.detach()[None], selector.retention, threshold.threshold, difference.threshold))
+        lattices.append(lattice.detach()[None])
+    start = time.perf_counter()
+    parts = [_find(x, selector.retention, threshold.threshold, difference.threshold) for x in lattices]
     place = selector.visual(tokens)
 
     def per_token(values: list[Tensor], fill: float) -> Tensor:
@@ -168,11 +169,12 @@ def prepare_on_device(selector: STSimDiff, tokens: VideoTokens) -> Callable[[Sig
     def rank(signals: Signals) -> Ranking:
         method = selector.importance.resolve(signals)
         name = registry("importance").name_of(method)
-        novelty = isinstance(method, Novelty)
+        if isinstance(method, Novelty):
+            score = per_token([part.novelty() for part in parts], 0)
+        else:
+            score = signals.require(name, f"importance {name!r}")
         return Ranking(
-            importance=per_token([part.novelty() for part in parts], 0)
-            if novelty
-            else signals.require(name, f"importance {name!r}"),
+            importance=score,
             candidate=representative.to(torch.uint8) + 2 * event.to(torch.uint8),
             protected=event if selector.protect_events else None,
             community=per_token(labels, -1),

@@ -123,27 +123,31 @@ def test_beams(family, attention, trim):
     torch.testing.assert_close(out.sequences_scores, score, atol=1e-4, rtol=0)
 
 
+def two_turns(model: Any, inputs: dict[str, Any]) -> tuple[Any, torch.Tensor]:
+    """What ``generate`` returns for a question after an answer, and the positions of all that the model has run."""
+    first = greedy(model, inputs)
+    cache = first.past_key_values
+    ids = torch.cat([first.sequences, torch.tensor([[11, 12, 13]] * 3)], 1)
+    mask = torch.cat([inputs["attention_mask"], torch.ones(3, ids.shape[1] - inputs["input_ids"].shape[1])], 1)
+    turn = {"input_ids": ids, "attention_mask": mask.long()}
+    known = ids.shape[1] - 4  # the last token of the answer was never run
+    positions = model._prepare_position_ids_for_generation(inputs["input_ids"], dict(inputs))
+    positions = torch.cat([positions, positions[..., -1:] + torch.arange(1, 4)], -1)
+    assert positions.shape[-1] == known
+    later = model._prepare_position_ids_for_generation(ids, turn | {"past_key_values": cache})[..., known:]
+    later = later.expand(*positions.shape[:-1], -1)
+    second = greedy(model, turn, 3, past_key_values=cache)
+    return second, torch.cat([positions, later], -1)
+
+
 @families
 @both
 @trims
 def test_a_second_turn_goes_on_from_the_pruned_cache(family, attention, trim):
     model, inputs = model_of(family, attention), FAMILIES[family].inputs(ROWS)
     with STSimDiff(retention=RETENTION).attach(model, trim=trim) as attached:
-        first = greedy(model, inputs)
-        cache = first.past_key_values
-        question = torch.tensor([[11, 12, 13]] * 3)
-        ids = torch.cat([first.sequences, question], 1)
-        mask = torch.cat([inputs["attention_mask"], torch.ones(3, ids.shape[1] - inputs["input_ids"].shape[1])], 1)
-        turn = {"input_ids": ids, "attention_mask": mask.long()}
-        known = ids.shape[1] - 4  # the last token of the answer was never run
-        positions = model._prepare_position_ids_for_generation(inputs["input_ids"], dict(inputs))
-        positions = torch.cat([positions, positions[..., -1:] + torch.arange(1, 4)], -1)
-        later = model._prepare_position_ids_for_generation(ids, turn | {"past_key_values": cache})[..., known:]
-        later = later.expand(*positions.shape[:-1], -1)
-        second = greedy(model, turn, 3, past_key_values=cache)
-    assert positions.shape[-1] == known
+        second, positions = two_turns(model, inputs)
     hidden = hidden_columns(inputs, attached.selection, trim, TRIM_LAYER)
-    positions = torch.cat([positions, later], -1)
     reference = masked_run(model, inputs, second.sequences, hidden, positions=positions)
     torch.testing.assert_close(torch.stack(second.logits, 1), reference.logits[:, -3:], atol=1e-4, rtol=0)
 

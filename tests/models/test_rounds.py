@@ -20,7 +20,7 @@ from stgraph.selectors.framefusion import FrameFusion
 from stgraph.selectors.rounds import Step
 
 from .literal import FrameFusionVideo, LiteralRun, ReleaseVideo, StaircaseVideo
-from .test_attachment import TRIM_LAYER, greedy, hidden_columns, state
+from .test_attachment import TRIM_LAYER, greedy, hidden_columns, state, two_turns
 from .zoo import FAMILIES, LAYERS, VIDEO, masked_run
 
 RETENTION = 0.4
@@ -137,18 +137,7 @@ def test_beams(family, name):
 def test_a_second_turn_goes_on_from_the_pruned_cache(family, name):
     model, inputs, selector = model_of(family), FAMILIES[family].inputs(ROWS), ALL_WAYS[name]
     with selector.attach(model) as attached:
-        first = greedy(model, inputs)
-        cache = first.past_key_values
-        ids = torch.cat([first.sequences, torch.tensor([[11, 12, 13]] * 3)], 1)
-        mask = torch.cat([inputs["attention_mask"], torch.ones(3, ids.shape[1] - inputs["input_ids"].shape[1])], 1)
-        turn = {"input_ids": ids, "attention_mask": mask.long()}
-        known = ids.shape[1] - 4  # the last token of the answer was never run
-        positions = model._prepare_position_ids_for_generation(inputs["input_ids"], dict(inputs))
-        positions = torch.cat([positions, positions[..., -1:] + torch.arange(1, 4)], -1)
-        later = model._prepare_position_ids_for_generation(ids, turn | {"past_key_values": cache})[..., known:]
-        later = later.expand(*positions.shape[:-1], -1)
-        second = greedy(model, turn, 3, past_key_values=cache)
-    positions = torch.cat([positions, later], -1)
+        second, positions = two_turns(model, inputs)
     expected = reference(family, selector, inputs, attached, second.sequences, positions=positions)
     torch.testing.assert_close(torch.stack(second.logits, 1), expected[:, -3:], atol=1e-4, rtol=0)
 
