@@ -49,14 +49,14 @@ def measure(x: Tensor, repeats: int) -> dict[str, float]:
     """Milliseconds of one read, of the whole selection, captured and not, and of its stages, captured."""
     words = x.flatten().view(torch.float32)
     frames = x.shape[0]
-    norm, *weights = gpu.lattice(x, frames)
-    labels, sizes = gpu.components(*weights, 0.8, frames)
+    norm, *weights, _ = gpu.lattice(x, frames)
+    labels, sizes = gpu.lattice_components(*weights, 0.8, frames)
     rows = torch.arange(len(labels), device=x.device)
     flat = x.flatten(0, 2)
     found = {"read": milliseconds(captured(words.sum), repeats)}
     stages: dict[str, Callable[[], object]] = {
         "edges": lambda: gpu.lattice(x, frames),
-        "components": lambda: gpu.components(*weights, 0.8, frames),
+        "components": lambda: gpu.lattice_components(*weights, 0.8, frames),
         "centrality": lambda: gpu.community_centrality(flat, norm.flatten(), rows, labels, sizes),
         "selection": lambda: select_on_device(x),
     }

@@ -24,9 +24,10 @@ from stgraph.compare import markdown
 from stgraph.config import Config
 from stgraph.difference import Difference, DifferenceDetector
 from stgraph.errors import StgraphError
+from stgraph.kernels import community_ranks
 from stgraph.merge_tree import merge_tree
 from stgraph.registry import registry
-from stgraph.selectors.simdiff import Analysis, STSimDiff, rank_in_community
+from stgraph.selectors.simdiff import Analysis, STSimDiff
 from stgraph.tokens import VideoTokens
 
 from .clips import Clip, Source, load
@@ -179,7 +180,7 @@ def sweep(
             else:
                 partition = selector.community(similar)
             centrality = whole.graph.centrality(partition.labels, partition.sizes)
-            rank = rank_in_community(partition.labels, partition.sizes, centrality)
+            rank = community_ranks(partition.labels, partition.sizes, centrality)
             kept = rank < ceil_shares(selector.retention, partition.sizes)[partition.labels]
             found = replace(
                 whole, similar=similar, partition=partition, centrality=centrality, rank=rank, representative=kept

@@ -14,9 +14,19 @@ def ceil_share(share: float, count: int) -> int:
     return math.ceil(Fraction(repr(float(share))) * count)
 
 
-def ceil_shares(share: float, counts: Tensor) -> Tensor:
-    """⌈share · count⌉ of every count: int64 of the same shape."""
-    unique, inverse = torch.unique(counts, return_inverse=True)
-    return torch.tensor([ceil_share(share, n) for n in unique.tolist()], dtype=torch.int64, device=counts.device)[
-        inverse
-    ]
+def ceil_shares(share: float, counts: Tensor, most: int | None = None) -> Tensor:
+    """⌈share · count⌉ of every count, in exact arithmetic as :func:`ceil_share`: int64 of the same shape.
+
+    Args:
+        share: in [0, 1].
+        counts: int64.
+        most: counts are from 0 to this; None looks, which waits for a GPU.
+    """
+    bound = most if most is not None else int(counts.abs().max()) if counts.numel() else 0
+    exact = Fraction(repr(float(share)))
+    if exact.numerator * bound + exact.denominator < 2**63:
+        return torch.div(counts * exact.numerator + exact.denominator - 1, exact.denominator, rounding_mode="floor")
+    # So many digits that whole numbers would overflow: one count at a time.
+    known, place = torch.unique(counts, return_inverse=True) if most is None else (torch.arange(most + 1), counts)
+    table = torch.tensor([math.ceil(exact * n) for n in known.tolist()], dtype=torch.int64)
+    return table.to(counts.device, non_blocking=True)[place]

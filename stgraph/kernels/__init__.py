@@ -16,7 +16,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .dispatch import active, compile_now, kernels_for, use
+from .dispatch import active, compile_now, direct_kernels, kernels_for, kernels_on, use
+from .groups import NEVER, Groups, join_groups
 from .indices import places, stable_argsort, take
 from .reference import GRID, TIE_TOLERANCE, edge_ends, snap
 
@@ -32,18 +33,22 @@ def norms(features: Tensor, rows: Tensor) -> Tensor:
     return found
 
 
-def lattice_cosine(x: Tensor, offsets: Sequence[tuple[int, int, int]]) -> tuple[Tensor, list[Tensor]]:
+def lattice_cosine(
+    x: Tensor, offsets: Sequence[tuple[int, int, int]], join_at: float = NEVER
+) -> tuple[Tensor, list[Tensor], Groups | None]:
     """Norms and edge cosines of a dense grid.
 
     Args:
         x: (T, H, W, d) float32, float16 or bfloat16, any strides.
         offsets: (dt, dy, dx) from the earlier end of each edge to the later one; dt ≥ 0, and dy ≥ 0 where dt = 0.
+        join_at: least cosine of edges whose ends will share a community, as far as the caller knows.
 
     Returns:
-        (T, H, W) float64 norms, and for every offset the (T − dt, H − |dy|, W − |dx|) float32 cosines of its edges in
-        raster order of their earlier end. Zero vectors have cosine 0.
+        (T, H, W) float64 norms; for every offset the (T − dt, H − |dy|, W − |dx|) float32 cosines of its edges in
+        raster order of their earlier end, 0 where an end is a zero vector; and, from kernels that sum them in passing,
+        groups of tokens that such edges join.
     """
-    found: tuple[Tensor, list[Tensor]] = kernels_for(x).lattice_cosine(x, offsets)
+    found: tuple[Tensor, list[Tensor], Groups | None] = kernels_for(x).lattice_cosine(x, offsets, join_at)
     return found
 
 
@@ -60,7 +65,9 @@ def edge_cosine(features: Tensor, norm: Tensor, rows: Tensor, edge_index: Tensor
     return found
 
 
-def community_centrality(features: Tensor, norm: Tensor, rows: Tensor, labels: Tensor, sizes: Tensor) -> Tensor:
+def community_centrality(
+    features: Tensor, norm: Tensor, rows: Tensor, labels: Tensor, sizes: Tensor, groups: Groups | None = None
+) -> Tensor:
     """Mean cosine of every vertex to the other members of its community: (V,) float32, 0 for a community of one.
 
     With unit vectors u, Σ_{b≠a} cos(a, b) = u_a · Σ_b u_b − u_a · u_a, so the n×n matrix of a community is never built:
@@ -72,19 +79,55 @@ def community_centrality(features: Tensor, norm: Tensor, rows: Tensor, labels: T
         rows: (V,) int64, the row of ``features`` that each vertex stands for.
         labels: (V,) int64 community of each vertex, 0 to m − 1.
         sizes: (m,) int64 members of each community.
+        groups: of the vertices, from :func:`lattice_cosine`: a help, where communities hold them whole.
     """
-    found: Tensor = kernels_for(features).community_centrality(features, norm, rows, labels, sizes)
+    found: Tensor = kernels_for(features).community_centrality(features, norm, rows, labels, sizes, groups)
+    return found
+
+
+def community_ranks(labels: Tensor, sizes: Tensor, centrality: Tensor) -> Tensor:
+    """Place of every vertex in its community by centrality, 0 = most central: (V,) int64.
+
+    Centralities are compared in steps of :data:`TIE_TOLERANCE`; ties go to the smaller index.
+
+    Args:
+        labels: (V,) int64 community of each vertex, 0 to m − 1.
+        sizes: (m,) int64 members of each community.
+        centrality: (V,) float32 in [−1, 1].
+    """
+    found: Tensor = kernels_on(labels.device).community_ranks(labels, sizes, centrality)
+    return found
+
+
+def first_of(importance: Tensor, tier: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+    """Which ``budget`` of n items come first: by tier, then by importance, the larger first, then by index.
+
+    Args:
+        importance: (n,) float, n ≥ 1, no NaN.
+        tier: (n,) uint8 or int64 from 0 to 255.
+        budget: how many, 0 to n.
+
+    Returns:
+        (n,) bool mask, and the importance of the last of them, or of the very first item where the budget is 0.
+    """
+    found: tuple[Tensor, Tensor] = kernels_on(tier.device).first_of(importance, tier, budget)
     return found
 
 
 __all__ = [
     "GRID",
+    "NEVER",
     "TIE_TOLERANCE",
+    "Groups",
     "active",
     "community_centrality",
+    "community_ranks",
     "compile_now",
+    "direct_kernels",
     "edge_cosine",
     "edge_ends",
+    "first_of",
+    "join_groups",
     "lattice_cosine",
     "norms",
     "places",

@@ -91,7 +91,12 @@ def active(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float3
 
 def kernels_for(x: torch.Tensor) -> ModuleType:
     """The module whose functions take features like ``x``."""
-    name = active(x.device, x.dtype)
+    return kernels_on(x.device, x.dtype)
+
+
+def kernels_on(device: torch.device, dtype: torch.dtype = torch.float32) -> ModuleType:
+    """The module whose functions take features of this dtype, and numbers made from them, on a device."""
+    name = active(device, dtype)
     if name == "triton":
         from . import gpu
 
@@ -101,6 +106,13 @@ def kernels_for(x: torch.Tensor) -> ModuleType:
 
         return fused
     return reference
+
+
+def direct_kernels(x: torch.Tensor) -> ModuleType | None:
+    """The module that has what the paper's selection needs on a grid like ``x`` (..., d), or None."""
+    if kernels_for(x) is reference or x.stride(-1) != 1 or x.is_neg():
+        return None
+    return kernels_for(x)
 
 
 def compile_now() -> None:

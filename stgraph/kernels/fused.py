@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .groups import NEVER, Groups
 from .library import library
-from .reference import edge_ends
+from .reference import TIE_TOLERANCE, edge_ends
 
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 """Feature dtypes by their number in C."""
@@ -46,7 +47,7 @@ class _Rows(_Structure):
 class _Lattice(_Structure):
     _fields_ = (
         ("features", ctypes.c_void_p),
-        *((name, ctypes.c_int64) for name in ("dtype", "dim", "frames", "height", "width")),
+        *((name, ctypes.c_int64) for name in ("dtype", "dim", "frames", "height", "width", "period")),
         *((name, ctypes.c_int64) for name in ("frame_stride", "row_stride", "column_stride")),
     )
 
@@ -57,18 +58,54 @@ def norms(features: Tensor, rows: Tensor) -> Tensor:
     return _norms(features, _places(features, rows))
 
 
-def lattice_cosine(x: Tensor, offsets: Sequence[tuple[int, int, int]]) -> tuple[Tensor, list[Tensor]]:
+def lattice_cosine(
+    x: Tensor, offsets: Sequence[tuple[int, int, int]], join_at: float = NEVER
+) -> tuple[Tensor, list[Tensor], Groups | None]:
     """As :func:`.reference.lattice_cosine`; the paper's edges in one pass, any others pair by pair."""
     x = x.resolve_neg()
     if tuple(offsets) == PAPER_OFFSETS and x.stride(3) == 1:
-        return _paper_lattice(x)
+        norm, *cosines, groups = lattice(x, len(x), join_at)
+        return norm, [edge_ends(c, offset)[1] for c, offset in zip(cosines, offsets, strict=True)], groups
     frame, row, column = (torch.arange(size) * stride for size, stride in zip(x.shape[:3], x.stride()[:3], strict=True))
     place = (frame[:, None, None] + row[:, None] + column).flatten()
     norm = _norms(x, place)
     vertices = torch.arange(len(place)).view(x.shape[:3])
     ends = [edge_ends(vertices, offset) for offset in offsets]
     cosines = [_cosines(x, norm, place, left.flatten(), right.flatten()).view(left.shape) for left, right in ends]
-    return norm.view(x.shape[:3]), cosines
+    return norm.view(x.shape[:3]), cosines, None
+
+
+def lattice(x: Tensor, period: int, join_at: float = NEVER) -> tuple[Tensor, Tensor, Tensor, Tensor, Groups]:
+    """Norms, and the cosines of every token with its neighbours to the left, above and one frame before.
+
+    Args:
+        x: (T, H, W, d) frames of one video or of several that follow each other, features side by side.
+        period: frames of each video.
+        join_at: least cosine of edges that join tokens to a group.
+
+    Returns:
+        (T, H, W) float64 norms, three times (T, H, W) float32 cosines, 0 where there is no neighbour, and groups.
+
+    Raises:
+        MemoryError: there is no room for a few rows of tokens.
+    """
+    shape = x.shape[:3]
+    grid = _Lattice(
+        features=x,
+        dtype=DTYPES[x.dtype],
+        period=period,
+        **dict(zip(("frames", "height", "width", "dim"), x.shape, strict=True)),
+        **dict(zip(("frame_stride", "row_stride", "column_stride"), x.stride(), strict=False)),
+    )
+    norm = torch.empty(shape, dtype=torch.float64)
+    left, above, before = (torch.empty(shape, dtype=torch.float32) for _ in PAPER_OFFSETS)
+    member = torch.empty(norm.numel(), dtype=torch.int64)
+    count, room = library().lattice_groups(grid.pointer), library().lattice_room(grid.pointer)
+    sums = torch.empty((count if join_at < NEVER else 0, room), dtype=torch.float32)
+    pointers = [tensor.data_ptr() for tensor in (norm, left, above, before, member, sums)]
+    if library().lattice_cosines(grid.pointer, join_at, *pointers, _threads(norm.numel(), x)):
+        raise MemoryError("there is no memory for a few rows of tokens")
+    return norm, left, above, before, Groups(member, (sums,))
 
 
 def edge_cosine(features: Tensor, norm: Tensor, rows: Tensor, edge_index: Tensor) -> Tensor:
@@ -78,7 +115,9 @@ def edge_cosine(features: Tensor, norm: Tensor, rows: Tensor, edge_index: Tensor
     return _cosines(features, norm, _places(features, rows), edge_index[0], edge_index[1])
 
 
-def community_centrality(features: Tensor, norm: Tensor, rows: Tensor, labels: Tensor, sizes: Tensor) -> Tensor:
+def community_centrality(
+    features: Tensor, norm: Tensor, rows: Tensor, labels: Tensor, sizes: Tensor, groups: Groups | None = None
+) -> Tensor:
     """As :func:`.reference.community_centrality`. Extra memory: one sum of unit vectors per thread, and one for every
     512 members of larger communities.
 
@@ -95,7 +134,12 @@ def community_centrality(features: Tensor, norm: Tensor, rows: Tensor, labels: T
     counts = len(sizes), len(labels)
     threads = _threads(len(labels), features)
     pointers = labels.data_ptr(), sizes.data_ptr()
-    if library().centrality(view.pointer, *pointers, *counts, centrality.data_ptr(), threads):
+    known: tuple[int | None, int | None, int] = None, None, 0
+    if groups is not None:
+        member, addresses = groups.member.contiguous(), groups.addresses()
+        _check_range("groups", member + 1, len(addresses) + 1)
+        known = member.data_ptr(), addresses.data_ptr(), len(addresses)
+    if library().centrality(view.pointer, *pointers, *counts, *known, centrality.data_ptr(), threads):
         raise MemoryError("there is no memory for the sums of the communities")
     return centrality
 
@@ -114,26 +158,57 @@ def components(num_nodes: int, edge_index: Tensor) -> Tensor:
     return labels
 
 
-def _paper_lattice(x: Tensor) -> tuple[Tensor, list[Tensor]]:
-    frames, height, width, dim = x.shape
-    grid = _Lattice(
-        features=x,
-        dtype=DTYPES[x.dtype],
-        dim=dim,
-        frames=frames,
-        height=height,
-        width=width,
-        frame_stride=x.stride(0),
-        row_stride=x.stride(1),
-        column_stride=x.stride(2),
+def lattice_components(
+    left: Tensor, above: Tensor, before: Tensor, threshold: float, period: int
+) -> tuple[Tensor, Tensor]:
+    """Connected components of the grid's edges that weigh at least ``threshold``.
+
+    Args:
+        left: (T, H, W) float32 weight of every token's edge to the left, as :func:`lattice` gives it.
+        above: of its edge upwards.
+        before: of its edge one frame back.
+        threshold: τ_sim, on the grid of the weights.
+        period: frames of each video.
+
+    Returns:
+        (V,) int64 labels, numbered by first appearance, and (m,) int64 sizes.
+    """
+    frames, height, width = left.shape
+    labels, sizes = (torch.empty(left.numel(), dtype=torch.int64) for _ in range(2))
+    weights = [weight.contiguous() for weight in (left, above, before)]
+    count = library().lattice_components(
+        *[w.data_ptr() for w in weights], frames, period, height, width, threshold, labels.data_ptr(), sizes.data_ptr()
     )
-    norm = torch.empty((frames, height, width), dtype=torch.float64)
-    dots = torch.empty((3, frames, height, width), dtype=torch.float64)
-    shapes = (frames, height, width - 1), (frames, height - 1, width), (frames - 1, height, width)
-    cosines = [torch.empty([max(size, 0) for size in shape], dtype=torch.float32) for shape in shapes]
-    pointers = [tensor.data_ptr() for tensor in (norm, dots, *cosines)]
-    library().lattice_cosines(grid.pointer, *pointers, _threads(norm.numel(), x))
-    return norm, cosines
+    return labels, sizes[:count].clone()
+
+
+def community_ranks(labels: Tensor, sizes: Tensor, centrality: Tensor) -> Tensor:
+    """As :func:`.reference.community_ranks`, in linear time.
+
+    Raises:
+        MemoryError: there is no room for a few numbers per vertex.
+    """
+    _check_range("labels", labels, len(sizes))
+    rank = torch.empty(len(labels), dtype=torch.int64)
+    labels, centrality = labels.contiguous(), centrality.contiguous()
+    what = labels.data_ptr(), len(sizes), centrality.data_ptr(), len(labels)
+    if library().community_ranks(*what, TIE_TOLERANCE, rank.data_ptr()):
+        raise MemoryError("there is no memory for the ranks of the vertices")
+    return rank
+
+
+def first_of(importance: Tensor, tier: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+    """As :func:`.reference.first_of`.
+
+    Raises:
+        MemoryError: there is no room for a number per item.
+    """
+    best, cut = torch.empty(len(tier), dtype=torch.uint8), torch.empty((), dtype=torch.float64)
+    given = importance.to(torch.float64).contiguous(), tier.to(torch.uint8).contiguous()
+    what = (*(value.data_ptr() for value in given), len(tier), budget)
+    if library().first_of(*what, best.data_ptr(), cut.data_ptr()):
+        raise MemoryError("there is no memory for the importance of the tokens")
+    return best.view(torch.bool), cut.to(importance.dtype)
 
 
 def _norms(features: Tensor, offset: Tensor) -> Tensor:

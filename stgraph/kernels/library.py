@@ -1,6 +1,6 @@
 """The compiled library of the fused CPU kernels: where it lies, how it is made, how it is loaded.
 
-It is made from one file of plain C by the C compiler of this machine, once, and kept in the user's cache folder.
+It is made from a few files of plain C by the C compiler of this machine, once, and kept in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -18,20 +18,28 @@ from pathlib import Path
 
 import torch
 
-SOURCE = Path(__file__).with_name("fused.c")
+SOURCES = sorted(Path(__file__).with_name("c").iterdir())
 
 _FLAGS = ("-std=gnu11", "-O2", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-w", "-fPIC", "-shared")
 
 # By levels that every machine of that kind has, so that a cache folder may be shared between machines.
 _LEVELS = {"AVX512": "-march=x86-64-v4", "AVX2": "-march=x86-64-v3"}
 
-# The arguments of the functions of the library: pointers and numbers. All return a number.
+_KINDS = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "d": ctypes.c_double}
+
+# The arguments of the functions of the library: pointers, whole numbers, doubles. All return a whole number.
 _SIGNATURES = {
-    "lattice_cosines": "ppppppn",
+    "use_runtime": "p",
+    "lattice_groups": "p",
+    "lattice_room": "p",
+    "lattice_cosines": "pdppppppn",
     "row_norms": "ppnn",
     "pair_cosines": "ppppnn",
     "components": "ppnnp",
-    "centrality": "pppnnpn",
+    "lattice_components": "pppnnnndpp",
+    "community_ranks": "pnpndp",
+    "first_of": "ppnnpp",
+    "centrality": "pppnnppnpn",
 }
 
 
@@ -49,7 +57,8 @@ def folder() -> Path:
 
 def path() -> Path:
     """The library for this source, these flags and this kind of processor, whether it exists or not."""
-    recipe = (SOURCE.read_text("utf-8"), *_FLAGS, _level(), platform.machine(), platform.system())
+    texts = [source.read_text("utf-8") for source in SOURCES]
+    recipe = (*texts, *_FLAGS, _level(), platform.machine(), platform.system())
     return folder() / f"fused-{hashlib.sha256('|'.join(recipe).encode()).hexdigest()[:16]}.so"
 
 
@@ -93,7 +102,8 @@ def build(*, patient: bool = False) -> Path:
         command = [nice, "-n", "5", *command]
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         made = Path(scratch) / target.name
-        arguments = [*_FLAGS, *filter(None, [_level()]), str(SOURCE), "-o", str(made), "-lm", "-pthread"]
+        sources = [str(source) for source in SOURCES if source.suffix == ".c"]
+        arguments = [*_FLAGS, *filter(None, [_level()]), *sources, "-o", str(made), "-lm", "-pthread"]
         try:
             subprocess.run([*command, *arguments], check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
             made.replace(target)  # whole or not at all, also for another process that looks for it
@@ -136,8 +146,10 @@ def _load(file: Path) -> ctypes.CDLL:
     loaded = ctypes.CDLL(str(file))
     for name, kinds in _SIGNATURES.items():
         function = getattr(loaded, name)
-        function.argtypes = [ctypes.c_void_p if kind == "p" else ctypes.c_int64 for kind in kinds]
+        function.argtypes = [_KINDS[kind] for kind in kinds]
         function.restype = ctypes.c_int64
+    runtime = getattr(ctypes.CDLL(None), "GOMP_parallel", None)  # torch makes its OpenMP runtime visible to all
+    loaded.use_runtime(ctypes.cast(runtime, ctypes.c_void_p) if runtime else None)
     return loaded
 
 

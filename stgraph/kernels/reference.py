@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from .groups import NEVER, Groups
+from .indices import places, stable_argsort, take
+
 GRID = 2.0**-20
 """Cosine similarities are multiples of this (about 1e-6, the float32 rounding error of a long dot product)."""
 
@@ -39,8 +42,11 @@ def norms(features: Tensor, rows: Tensor) -> Tensor:
     return _norms(_row_dots(features.__getitem__, rows, rows, torch.float32), features.__getitem__, rows)[0]
 
 
-def lattice_cosine(x: Tensor, offsets: Sequence[tuple[int, int, int]]) -> tuple[Tensor, list[Tensor]]:
-    """Norms and edge cosines of a dense grid, a few frames at a time while their predecessors are still in cache.
+def lattice_cosine(
+    x: Tensor, offsets: Sequence[tuple[int, int, int]], join_at: float = NEVER
+) -> tuple[Tensor, list[Tensor], None]:
+    """Norms and edge cosines of a dense grid, a few frames at a time while their predecessors are still in cache; no
+    groups.
 
     Arguments and result are those of :func:`stgraph.kernels.lattice_cosine`.
     """
@@ -68,7 +74,7 @@ def lattice_cosine(x: Tensor, offsets: Sequence[tuple[int, int, int]]) -> tuple[
     for (dt, dy, dx), dot in zip(offsets, dots, strict=True):
         ends = [edge_ends(grid, (dt, dy, dx)) for grid in (rows, norm, unsafe)]
         cosines.append(_cosine(dot, *ends[1], torch.logical_or(*ends[2]), take, *ends[0]))
-    return norm, cosines
+    return norm, cosines, None
 
 
 def edge_ends(grid: Tensor, offset: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
@@ -92,7 +98,9 @@ def edge_cosine(features: Tensor, norm: Tensor, rows: Tensor, edge_index: Tensor
     return _cosine(dot, norm[left], norm[right], suspect, features.__getitem__, rows[left], rows[right])
 
 
-def community_centrality(features: Tensor, norm: Tensor, rows: Tensor, labels: Tensor, sizes: Tensor) -> Tensor:
+def community_centrality(
+    features: Tensor, norm: Tensor, rows: Tensor, labels: Tensor, sizes: Tensor, groups: Groups | None = None
+) -> Tensor:
     """Mean cosine of every vertex to the other members of its community: (V,) float32, 0 for a community of one.
 
     With unit vectors u, Σ_{b≠a} cos(a, b) = u_a · Σ_b u_b − u_a · u_a, so the n×n matrix of a community is never built:
@@ -129,6 +137,38 @@ def community_centrality(features: Tensor, norm: Tensor, rows: Tensor, labels: T
             others = product[: len(piece)].mul_(block).sum(-1, dtype=torch.float64) - (norm[piece] > 0).double()
             centrality[piece] = (others / (size[piece] - 1)).clamp_(-1, 1).float()
     return centrality
+
+
+def community_ranks(labels: Tensor, sizes: Tensor, centrality: Tensor) -> Tensor:
+    """Place of every vertex in its community by centrality, 0 = most central; ties to the smaller index: (V,) int64.
+
+    Arguments are those of :func:`stgraph.kernels.community_ranks`.
+    """
+    steps = (centrality.double() / TIE_TOLERANCE).round().long()  # at most 2¹⁶ to either side: one key for both
+    order = stable_argsort(labels * 2**18 - steps)
+    starts = torch.cumsum(sizes, 0) - sizes
+    rank = torch.arange(len(labels), device=labels.device) - take(starts, take(labels, order))
+    return torch.empty_like(labels).index_copy_(0, order, rank)
+
+
+def first_of(importance: Tensor, tier: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+    """Which come first: linear in n, where a sort would put all in order.
+
+    Arguments and result are those of :func:`stgraph.kernels.first_of`.
+    """
+    best = torch.zeros_like(tier, dtype=torch.bool)
+    cut = importance[tier == tier.max()].max()
+    for level in range(int(tier.max()), -1, -1):
+        here = tier == level
+        count = int(here.sum())
+        kept = min(count, budget)
+        if kept:
+            cut = take(importance, places(here)).kthvalue(count - kept + 1).values
+            larger = here & (importance > cut)
+            equal = here & (importance == cut)
+            best |= larger | (equal & (torch.cumsum(equal, 0) <= kept - int(larger.sum())))
+            budget -= kept
+    return best, cut
 
 
 def _blocks(sizes: list[int], step: int) -> list[tuple[int, int]]:

@@ -19,7 +19,7 @@ from ..registry import build_groups
 from ..signals import Signals
 from ..tokens import VideoTokens
 from .rounds import EARLY_LAYER, LayerBudget, Round, Rounds, Step, budget_notes, last_step
-from .selection import Selection, Verdict
+from .selection import Selection, Verdict, verdict_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -136,20 +136,18 @@ class Selector(ABC):
             merged = ranking.merge_target >= 0
             if bool((merged & keep).any()) or not bool(keep[ranking.merge_target[merged]].all()):
                 raise StgraphError(f"selector {type(self).__name__} must merge dropped tokens into kept ones only")
-        verdict = torch.where(
-            keep,
-            torch.where(role > 0, role, int(Verdict.FILLED)),
-            torch.where(role > 0, int(Verdict.TRIMMED), int(Verdict.DROPPED)),
-        )
+        verdict = verdict_of(role, keep)
         newline = self._separators(keep, tokens, settled[1])
-        verdict = torch.where(visual, verdict, torch.where(newline, int(Verdict.SEPARATOR), int(Verdict.DROPPED)))
-        score = torch.where(visual, ranking.importance, 0.0)
+        score = ranking.importance
+        if not bool(visual.all()):
+            verdict = torch.where(visual, verdict, torch.where(newline, int(Verdict.SEPARATOR), int(Verdict.DROPPED)))
+            score, role = torch.where(visual, score, 0.0), torch.where(visual, role, 0)
         none = torch.full((n,), -1, dtype=torch.int64, device=device)
         zero = torch.zeros(n, dtype=torch.float32, device=device)
         return Selection(
             indices=(keep | newline).nonzero()[:, 0],
             verdict=verdict.to(torch.uint8),
-            candidate=torch.where(visual, role, 0).to(torch.uint8),
+            candidate=role.to(torch.uint8),
             community=ranking.community if ranking.community is not None else none,
             centrality=ranking.centrality if ranking.centrality is not None else zero,
             difference=ranking.difference if ranking.difference is not None else zero,
@@ -252,11 +250,13 @@ class Selector(ABC):
         self, ranking: Ranking, role: Tensor, visual: Tensor, tokens: VideoTokens, settled: int = 0
     ) -> tuple[Tensor, Tensor, list[int]]:
         """Exactly the budget of every video: protected ones, then candidates, then the rest, each by importance."""
-        tier = (role > 0).to(torch.int64)
+        tier = (role > 0).to(torch.uint8)
         if ranking.protected is not None:
-            tier += ranking.protected.to(torch.int64)
+            tier += ranking.protected.to(torch.uint8)
         vertices = kernels.places(visual)
-        counts = torch.bincount(kernels.take(tokens.batch, vertices), minlength=tokens.num_videos).tolist()
+        counts = [len(vertices)]
+        if tokens.num_videos > 1:
+            counts = torch.bincount(kernels.take(tokens.batch, vertices), minlength=tokens.num_videos).tolist()
         keep = torch.zeros_like(visual)
         margin = torch.zeros(len(visual), dtype=torch.float32, device=visual.device)
         budgets: list[int] = []
@@ -269,7 +269,7 @@ class Selector(ABC):
             members = vertices[start : start + count]
             if count:
                 importance = kernels.take(ranking.importance, members)
-                best, cut = first_of(importance, kernels.take(tier, members), budget)
+                best, cut = kernels.first_of(importance, kernels.take(tier, members), budget)
                 keep[members] = best
                 margin[members] = (importance - cut).float()
             start += count
@@ -300,31 +300,3 @@ class Selector(ABC):
             stay[places[order[begin : begin + budget]]] = True
             begin += count
         return stay
-
-
-def first_of(importance: Tensor, tier: Tensor, budget: int) -> tuple[Tensor, Tensor]:
-    """Which ``budget`` of n tokens come first: by tier, then by importance, the larger first, then by index.
-
-    Linear in n, where a sort would put all tokens in order.
-
-    Args:
-        importance: (n,) float, n ≥ 1, no NaN.
-        tier: (n,) int64 ≥ 0.
-        budget: how many, 0 to n.
-
-    Returns:
-        (n,) bool mask, and the importance of the last of them, or of the very first token where the budget is 0.
-    """
-    best = torch.zeros_like(tier, dtype=torch.bool)
-    cut = importance[tier == tier.max()].max()
-    for level in range(int(tier.max()), -1, -1):
-        here = tier == level
-        count = int(here.sum())
-        kept = min(count, budget)
-        if kept:
-            cut = kernels.take(importance, kernels.places(here)).kthvalue(count - kept + 1).values
-            larger = here & (importance > cut)
-            equal = here & (importance == cut)
-            best |= larger | (equal & (torch.cumsum(equal, 0) <= kept - int(larger.sum())))
-            budget -= kept
-    return best, cut

@@ -40,6 +40,18 @@ class Verdict(enum.IntEnum):
 KEPT = (Verdict.REPRESENTATIVE, Verdict.EVENT, Verdict.BOTH, Verdict.FILLED, Verdict.SEPARATOR)
 
 
+def verdict_of(candidate: Tensor, keep: Tensor) -> Tensor:
+    """What becomes of tokens: uint8 :class:`Verdict` codes.
+
+    Args:
+        candidate: uint8 bits, 1 = representative, 2 = event.
+        keep: bool, of the same shape.
+    """
+    some, kept = (candidate > 0).to(torch.uint8), keep.to(torch.uint8)
+    dropped, filled = some - some * kept, kept - some * kept
+    return candidate * kept + int(Verdict.TRIMMED) * dropped + int(Verdict.FILLED) * filled
+
+
 @dataclass(frozen=True, eq=False)
 class Selection:
     """The kept tokens of one or many videos, and for every token the reason.

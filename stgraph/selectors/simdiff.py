@@ -12,13 +12,14 @@ from torch import Tensor
 
 from ..budget import ceil_shares
 from ..community.base import CommunityDetector
+from ..community.components import ConnectedComponents
 from ..community.partition import Partition
 from ..difference.base import Difference, DifferenceDetector
 from ..edges import SPATIAL, TEMPORAL, SpatialBuilder, TemporalBuilder
 from ..errors import StgraphError, check_choice
 from ..graph import SpatioTemporalGraph, build_graph
 from ..importance.base import Evidence, Importance
-from ..kernels import TIE_TOLERANCE, active, stable_argsort, take
+from ..kernels import community_ranks
 from ..registry import group_field, registry
 from ..signals import Signals
 from ..thresholds import Fixed, SimilarityThreshold, describe, prune_by_video
@@ -120,13 +121,18 @@ class STSimDiff(Selector):
 
     def analyse(self, tokens: VideoTokens) -> Analysis:
         """The graph of the tokens, its communities and its differences (paper, designs 1 to 3)."""
-        clock = _Clock()
-        graph = build_graph(tokens, (self.spatial, self.temporal), separators_as_vertices=self.separators == "vertex")
+        clock = Clock()
+        method: SimilarityThreshold = registry("similarity_threshold").build(self.similarity_threshold)
+        graph = build_graph(
+            tokens,
+            (self.spatial, self.temporal),
+            separators_as_vertices=self.separators == "vertex",
+            join_at=self._join_at(method),
+        )
         clock.lap("graph")
         similar = graph
         if self.similarity_edges != "both":
             similar = graph.take_edges(graph.edge_kind == (SPATIAL if self.similarity_edges == "spatial" else TEMPORAL))
-        method: SimilarityThreshold = registry("similarity_threshold").build(self.similarity_threshold)
         thresholds = method(similar, self.retention)
         similar = prune_by_video(similar, thresholds)
         if self.preset == "release":
@@ -134,7 +140,7 @@ class STSimDiff(Selector):
         partition = self.community(similar)
         clock.lap("community")
         centrality = graph.centrality(partition.labels, partition.sizes)
-        rank = rank_in_community(partition.labels, partition.sizes, centrality)
+        rank = community_ranks(partition.labels, partition.sizes, centrality)
         clock.lap("centrality")
         difference = self.difference(graph)
         clock.lap("difference")
@@ -145,18 +151,22 @@ class STSimDiff(Selector):
         notes = () if isinstance(method, Fixed) else (describe(thresholds),)
         return Analysis(graph, similar, partition, centrality, rank, representative, difference, clock.seconds, notes)
 
+    def _join_at(self, method: SimilarityThreshold) -> float | None:
+        """The threshold above which an edge puts its ends into one community, where it is known beforehand."""
+        whole = isinstance(self.community, ConnectedComponents) and self.similarity_edges == "both"
+        return method.threshold if whole and isinstance(method, Fixed) else None
+
     def rank(self, tokens: VideoTokens, signals: Signals) -> Ranking:
         """Candidates T_rep ∪ T_event with their importance (paper, design 4)."""
         return self.prepare(tokens)(signals)
 
     def prepare(self, tokens: VideoTokens) -> Callable[[Signals], Ranking]:
         """The candidates, whose importance alone may need signals."""
-        if active(tokens.device, tokens.features.dtype) == "triton":
-            from .device import prepare_on_device
+        from .direct import prepare_directly
 
-            rank = prepare_on_device(self, tokens)
-            if rank is not None:
-                return rank
+        rank = prepare_directly(self, tokens)
+        if rank is not None:
+            return rank
         found = self.analyse(tokens)
         return lambda signals: self._rank(tokens, found, signals)
 
@@ -173,7 +183,7 @@ class STSimDiff(Selector):
     def _rank(self, tokens: VideoTokens, found: Analysis, signals: Signals) -> Ranking:
         graph, difference = found.graph, found.difference
         candidate = found.representative | difference.marked
-        clock = _Clock()
+        clock = Clock()
         importance = self.importance.resolve(signals)
         score = importance(
             Evidence(graph, found.partition, found.centrality, difference, candidate, found.rank, signals)
@@ -196,21 +206,15 @@ class STSimDiff(Selector):
         )
 
 
-def rank_in_community(labels: Tensor, sizes: Tensor, centrality: Tensor) -> Tensor:
-    """Place of every vertex in its community by centrality, 0 = most central; ties to the smaller index: (V,) int64."""
-    steps = (centrality.double() / TIE_TOLERANCE).round().long()  # at most 2¹⁶ to either side: one key for both
-    order = stable_argsort(labels * 2**18 - steps)
-    starts = torch.cumsum(sizes, 0) - sizes
-    places = torch.arange(len(labels), device=labels.device) - take(starts, take(labels, order))
-    return torch.empty_like(labels).index_copy_(0, order, places)
+class Clock:
+    """The time of each stage, in seconds."""
 
-
-class _Clock:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
+        """Add the time since the last call to a stage."""
         now = time.perf_counter()
-        self.seconds[stage] = now - self._last
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
         self._last = now

@@ -134,7 +134,7 @@ def test_damaged_library_is_made_again():
 def test_source_that_does_not_compile_says_the_compilers_first_error(monkeypatch, tmp_path):
     source = tmp_path / "wrong.c"
     source.write_text("int wrong(void) { return missing; }\n")
-    monkeypatch.setattr(library, "SOURCE", source)
+    monkeypatch.setattr(library, "SOURCES", [source])
     with pytest.raises(UnavailableError, match=r"failed: .*missing"):
         build()
     assert list(library.folder().iterdir()) == []
@@ -163,3 +163,23 @@ def test_triton_needs_a_gpu_or_its_interpreter(monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     with kernels.use("triton"), pytest.raises(StgraphError, match=r"got torch.float64 on cpu"):
         kernels.active("cpu", torch.float64)
+
+
+FORK = """
+import os, torch
+from stgraph import kernels
+kernels.use("fused")
+torch.set_num_threads(2)
+x, rows = torch.randn(2000, 512, generator=torch.Generator().manual_seed(0)), torch.arange(2000)
+expected = kernels.norms(x, rows)  # the threads of torch's runtime are there now; a child has none of them
+child = os.fork()
+if not child:
+    os._exit(0 if torch.equal(kernels.norms(x, rows), expected) else 3)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_process_has_threads_of_its_own():
+    """Those of torch's OpenMP runtime are gone there, and who waits for them waits for ever."""
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "0\n"

@@ -73,7 +73,7 @@ def grids(draw: st.DrawFn) -> torch.Tensor:
 @given(grids())
 @settings(max_examples=500)
 def test_lattice_is_right_to_the_grid_step(x):
-    norm, cosines = kernels.lattice_cosine(x, PAPER_OFFSETS)
+    norm, cosines, _ = kernels.lattice_cosine(x, PAPER_OFFSETS)
     assert torch.allclose(norm, x.double().norm(dim=-1), rtol=ERROR, atol=0)
     for offset, cosine in zip(PAPER_OFFSETS, cosines, strict=True):
         expected = exact(x, offset)
@@ -95,7 +95,7 @@ def test_long_rows_are_as_right_as_short_ones(kind, dtype):
     elif kind == "one large":
         x[..., 7] *= 1000
     x = x.to(dtype)
-    norm, cosines = kernels.lattice_cosine(x, PAPER_OFFSETS)
+    norm, cosines, _ = kernels.lattice_cosine(x, PAPER_OFFSETS)
     assert torch.allclose(norm, x.double().norm(dim=-1), rtol=ERROR, atol=0)
     for offset, cosine in zip(PAPER_OFFSETS, cosines, strict=True):
         assert bool(((cosine.double() - exact(x, offset)).abs() <= kernels.GRID / 2 + ERROR).all())
@@ -107,7 +107,7 @@ def test_rows_of_every_magnitude_side_by_side():
     scale = 10.0 ** torch.randint(-37, 38, (6, 5, 5, 1), generator=g)
     scale[0, :2] = 0
     x = (torch.randn(6, 5, 5, 100, generator=g) * scale).clamp(-3e38, 3e38)
-    norm, cosines = kernels.lattice_cosine(x, PAPER_OFFSETS)
+    norm, cosines, _ = kernels.lattice_cosine(x, PAPER_OFFSETS)
     assert torch.allclose(norm, x.double().norm(dim=-1), rtol=ERROR, atol=0)
     for offset, cosine in zip(PAPER_OFFSETS, cosines, strict=True):
         assert bool(((cosine.double() - exact(x, offset)).abs() <= kernels.GRID / 2 + ERROR).all())
@@ -120,12 +120,12 @@ def test_rows_of_every_magnitude_side_by_side():
 @given(grids())
 @settings(max_examples=300)
 def test_all_kernels_agree_and_all_ways_to_an_edge_are_one(x):
-    norm, cosines = fused.lattice_cosine(x, MORE_OFFSETS)
+    norm, cosines, _ = fused.lattice_cosine(x, MORE_OFFSETS)
     one_pass = fused.lattice_cosine(x, PAPER_OFFSETS)
     assert torch.equal(norm, one_pass[0])
     for a, b in zip(cosines[:3], one_pass[1], strict=True):
         assert torch.equal(a, b)
-    plain_norm, plain = reference.lattice_cosine(x, MORE_OFFSETS)
+    plain_norm, plain, _ = reference.lattice_cosine(x, MORE_OFFSETS)
     assert torch.allclose(norm, plain_norm, rtol=1e-6, atol=0)
     for a, b in zip(cosines, plain, strict=True):
         assert a.shape == b.shape
@@ -245,7 +245,7 @@ def test_every_number_is_read_exactly(dtype):
 def test_non_finite_features_show_in_the_norm(bad, dtype):
     x = torch.ones(2, 2, 2, 19, dtype=dtype)
     x[1, 0, 1, 18] = bad
-    norm, _ = kernels.lattice_cosine(x, PAPER_OFFSETS)
+    norm, _, _ = kernels.lattice_cosine(x, PAPER_OFFSETS)
     assert (~norm.isfinite()).nonzero().tolist() == [[1, 0, 1]]
     with pytest.raises(StgraphError, match="video 0, frame 1 hold NaN or Inf"):
         STSimDiff()(VideoTokens.from_grid(x))

@@ -18,8 +18,8 @@ from stgraph.community import COMMUNITIES
 from stgraph.difference.threshold import Threshold
 from stgraph.importance import IMPORTANCES
 from stgraph.kernels import gpu, reference
-from stgraph.selectors import simdiff
-from stgraph.selectors.device import prepare_on_device, select_on_device
+from stgraph.selectors.device import select_on_device
+from stgraph.selectors.direct import prepare_directly
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -46,8 +46,8 @@ def whole_numbers(shape, seed, dtype=torch.float32):
 def test_edges(dtype):
     x = features(0, (3, 4, 5, 70)).to(dtype)
     x[1, 2, 3] = 0
-    norm, cosines = gpu.lattice_cosine(x.to(DEVICE), OFFSETS)
-    expected_norm, expected = reference.lattice_cosine(x, OFFSETS)
+    norm, cosines, _ = gpu.lattice_cosine(x.to(DEVICE), OFFSETS)
+    expected_norm, expected, _ = reference.lattice_cosine(x, OFFSETS)
     assert torch.allclose(norm.cpu(), expected_norm, rtol=1e-6)
     for found, wanted in zip(cosines, expected, strict=True):
         assert found.shape == wanted.shape
@@ -63,8 +63,8 @@ def test_edges_of_views(view):
         "expanded": x[:1].expand(3, 4, 5, 24),
         "every other feature": x[..., ::2],
     }[view]
-    norm, cosines = gpu.lattice_cosine(x, OFFSETS[:4])
-    expected_norm, expected = reference.lattice_cosine(x, OFFSETS[:4])
+    norm, cosines, _ = gpu.lattice_cosine(x, OFFSETS[:4])
+    expected_norm, expected, _ = reference.lattice_cosine(x, OFFSETS[:4])
     assert torch.allclose(norm, expected_norm, rtol=1e-6)
     assert all((a - b).abs().max() <= kernels.GRID for a, b in zip(cosines, expected, strict=True))
 
@@ -73,8 +73,8 @@ def test_extreme_magnitudes_and_what_is_not_finite():
     x = features(2, (3, 2, 3, 8))
     x[0, 0] *= 1e30
     x[1] *= 1e-25
-    norm, cosines = gpu.lattice_cosine(x.to(DEVICE), OFFSETS)
-    expected_norm, expected = reference.lattice_cosine(x, OFFSETS)
+    norm, cosines, _ = gpu.lattice_cosine(x.to(DEVICE), OFFSETS)
+    expected_norm, expected, _ = reference.lattice_cosine(x, OFFSETS)
     assert torch.allclose(norm.cpu(), expected_norm, rtol=1e-6)
     assert all((a.cpu() - b).abs().max() <= kernels.GRID for a, b in zip(cosines, expected, strict=True))
     rows = torch.arange(18)
@@ -176,7 +176,7 @@ def test_simdiff_is_prepared_on_the_device(sizes, newline, data):
     signals = Signals(llm_attention=attention)
     with kernels.use("triton"):
         found = selector(tokens, signals)
-    assert found.seconds.keys() == {"ranking", "selection"}, "the general way was taken"
+        assert prepare_directly(selector, tokens) is not None
     with kernels.use("reference"):
         wanted = selector(tokens, signals)
     assert found.digest == wanted.digest
@@ -187,14 +187,14 @@ def test_simdiff_is_prepared_on_the_device(sizes, newline, data):
 
 def test_other_parts_and_holes_are_left_to_the_general_way():
     tokens = VideoTokens.from_grid(whole_numbers((2, 3, 3, 4), 0))
-    assert prepare_on_device(STSimDiff(community=COMMUNITIES.build("louvain")), tokens) is None
-    assert prepare_on_device(STSimDiff(importance=IMPORTANCES.build("norm")), tokens) is None
-    assert prepare_on_device(STSimDiff(similarity_threshold="otsu"), tokens) is None
-    assert prepare_on_device(STSimDiff(preset="release"), tokens) is None
-    assert prepare_on_device(STSimDiff(), tokens.take(torch.arange(1, 18, device=DEVICE))) is None
+    assert prepare_directly(STSimDiff(community=COMMUNITIES.build("louvain")), tokens) is None
+    assert prepare_directly(STSimDiff(importance=IMPORTANCES.build("norm")), tokens) is None
+    assert prepare_directly(STSimDiff(similarity_threshold="otsu"), tokens) is None
+    assert prepare_directly(STSimDiff(preset="release"), tokens) is None
+    assert prepare_directly(STSimDiff(), tokens.take(torch.arange(1, 18, device=DEVICE))) is None
     tokens.features[7, 2] = torch.nan
     with pytest.raises(StgraphError, match="video 0, frame 0 hold NaN"):
-        prepare_on_device(STSimDiff(), tokens)
+        prepare_directly(STSimDiff(), tokens)
 
 
 def test_a_share_with_many_digits_is_exact():
@@ -230,7 +230,7 @@ class NothingReadBack(TorchDispatchMode):
 def test_nothing_is_read_back_from_the_device(monkeypatch):
     x = whole_numbers((2, 3, 4, 5, 8), 2)
     # As it is on a GPU; on the CPU numpy sorts, and asks how large the keys are.
-    monkeypatch.setattr(simdiff, "stable_argsort", lambda key: torch.sort(key, stable=True).indices)
+    monkeypatch.setattr(reference, "stable_argsort", lambda key: torch.sort(key, stable=True).indices)
     with NothingReadBack():
         select_on_device(x)
     with pytest.raises(AssertionError, match="_local_scalar_dense"), NothingReadBack():

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stgraph import Selection, StgraphError, STSimDiff
 from stgraph.budget import ceil_share
+from stgraph.selectors import direct
 from stgraph.selectors.base import Ranking, Selector
 from stgraph.selectors.fastv import FastV
 from stgraph.selectors.framefusion import FrameFusion
@@ -243,8 +244,9 @@ def test_a_video_without_budget_left_keeps_a_token():
 def test_the_graph_is_built_once(name, monkeypatch):
     family, calls = "qwen2_5_vl", []
     model, inputs = model_of(family), FAMILIES[family].inputs(ROWS)
-    analyse = STSimDiff.analyse
-    monkeypatch.setattr(STSimDiff, "analyse", lambda self, tokens: calls.append(tokens) or analyse(self, tokens))
+    for owner, stage in ((STSimDiff, "analyse"), (direct, "find")):
+        work = getattr(owner, stage)
+        monkeypatch.setattr(owner, stage, lambda *given, work=work: calls.append(given) or work(*given))
     selector = ALL_WAYS["release"] if name == "release" else STSimDiff(retention=RETENTION)
     with selector.attach(model, trim="inside"):
         greedy(model, inputs)

@@ -7,7 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stgraph.selectors.base import first_of
+from stgraph import kernels
+from stgraph.kernels import first_of
+
+
+@pytest.fixture(autouse=True, params=["reference", "fused"])
+def _kernels(request):
+    with kernels.use(request.param):
+        yield
 
 
 @given(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stgraph import Signals, StgraphError, STSimDiff, Verdict, VideoTokens
 from stgraph.budget import ceil_share
 from stgraph.config import resolve
-from stgraph.selectors import SELECTORS
+from stgraph.selectors import SELECTORS, direct
 from stgraph.selectors.framefusion import FrameFusion
 from stgraph.selectors.rounds import LayerBudget
 
@@ -215,12 +215,14 @@ def test_where_attached_methods_prune():
         assert SELECTORS.build({"name": name, "signal": "features"}).natural_trim == "before"
 
 
-def test_analysis_is_done_once(monkeypatch):
+@pytest.mark.parametrize("community", ["components", "louvain"])
+def test_analysis_is_done_once(community, monkeypatch):
     calls = []
-    analyse = STSimDiff.analyse
-    monkeypatch.setattr(STSimDiff, "analyse", lambda self, tokens: calls.append(tokens) or analyse(self, tokens))
+    for owner, name in ((STSimDiff, "analyse"), (direct, "find")):  # what other parts need, and the paper's
+        work = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *given, work=work: calls.append(given) or work(*given))
     tokens = VideoTokens.from_grid(features(3, 4, 5, 8, seed=6))
-    selector = STSimDiff()
+    selector = STSimDiff(community=community)
     rank = selector.prepare(tokens)
     signals = random_signals(tokens)
     for given_signals in (Signals(), signals):
