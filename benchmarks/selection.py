@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,53 +23,80 @@ from stgraph import Selection, STSimDiff, VideoTokens, kernels
 
 from .tokens import clip, similar_share
 
+WARM_UP = 3
+
 STAGES = ("graph", "community", "centrality")
 
+RESULTS = Path("benchmarks/results/selection.json")
 
-def table(grids: list[tuple[int, bool]], dim: int, repeats: int, clock: Callable[[], float]) -> None:
-    """One read, and selections by both kernels, taken in turns so that all see the same machine."""
-    heads = (
-        "tokens",
-        "similar edges",
-        "dtype",
-        "one read",
-        "reference",
-        "over three reads",
-        "fused",
-        "over three reads",
-    )
-    heads += (*STAGES, "rest") if clock is time.perf_counter else ()  # the clock of the stages
-    print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
+
+def measure(tokens: VideoTokens, repeats: int, clock: Callable[[], float]) -> dict[str, Any]:
+    """Median milliseconds of one read and of selections by both kernels, taken in turns so that all see the same
+    machine; and the median of what a selection takes over three reads in the same turn.
+    """
+    selector = STSimDiff(separators="vertex")
+    words = tokens.features.flatten().view(torch.float32)  # a read at memory speed: a sum of float32 words
+    works: dict[str, Callable[[], object]] = {"read": words.sum}
+    works |= {name: partial(select, selector, tokens, name) for name in ("reference", "fused")}
+    turns: list[dict[str, float]] = []
+    for turn in range(WARM_UP + repeats):
+        taken: dict[str, float] = {}
+        for name, work in works.items():
+            start = clock()
+            found = work()
+            taken[name] = 1000 * (clock() - start)
+            if name == "fused" and isinstance(found, Selection):
+                taken |= {stage: 1000 * found.seconds[stage] for stage in STAGES}
+        if turn >= WARM_UP:
+            taken["rest"] = taken["fused"] - sum(taken[stage] for stage in STAGES)
+            taken |= {f"{name} ratio": taken[name] / (3 * taken["read"]) for name in ("reference", "fused")}
+            turns.append(taken)
+    return {name: statistics.median(turn[name] for turn in turns) for name in turns[0]}
+
+
+def rows_of(
+    grids: list[tuple[int, bool]], dim: int, repeats: int, clock: Callable[[], float]
+) -> Iterator[dict[str, Any]]:
     for (frames, newline), share in itertools.product(grids, (0.3, 0.6, 0.9, 1.0)):
         x = clip(frames, dim, share)
-        similar = f"{100 * similar_share(x):.0f} %"
+        similar = similar_share(x)
         if newline:  # one repeated vector after each row, a vertex like any other, as in the authors' release
             x = torch.cat([x, x[:1, :1, :1].expand(frames, x.shape[1], 1, dim)], 2)
-        selector = STSimDiff(separators="vertex")
         for dtype in (torch.float32, torch.float16, torch.bfloat16):
             tokens = VideoTokens.from_grid(x.to(dtype), newline=newline)
-            # The floor is a read at memory speed: summing float32 words of the same bytes.
-            words = tokens.features.flatten().view(torch.float32)
-            works: dict[str, Callable[[], object]] = {"read": words.sum}
-            works |= {name: partial(select, selector, tokens, name) for name in ("reference", "fused")}
-            fastest: dict[str, float] = dict.fromkeys(works, float("inf"))
-            stages: dict[str, float] = {}
-            for _ in range(repeats):
-                for name, work in works.items():
-                    start = clock()
-                    found = work()
-                    taken = 1000 * (clock() - start)
-                    if taken < fastest[name]:
-                        fastest[name] = taken
-                        if name == "fused" and isinstance(found, Selection):
-                            stages = found.seconds
-            times = [1000 * stages[stage] for stage in STAGES]
-            cells = [str(len(tokens)), similar, str(dtype).removeprefix("torch."), f"{fastest['read']:.1f}"]
-            for name in ("reference", "fused"):
-                cells += [f"{fastest[name]:.1f}", f"{fastest[name] / (3 * fastest['read']):.2f}×"]
-            if clock is time.perf_counter:
-                cells += [f"{ms:.1f}" for ms in (*times, 1000 * stages["selection"] - sum(times))]
-            print("| " + " | ".join(cells) + " |", flush=True)
+            about = {"tokens": len(tokens), "similar": similar, "dtype": str(dtype).removeprefix("torch.")}
+            yield about | measure(tokens, repeats, clock)
+
+
+def line(row: dict[str, Any], stages: bool) -> str:
+    cells = [str(row["tokens"]), f"{100 * row['similar']:.0f} %", row["dtype"], f"{row['read']:.1f}"]
+    for name in ("reference", "fused"):
+        cells += [f"{row[name]:.1f}", f"{row[f'{name} ratio']:.2f}×"]
+    if stages:
+        cells += [f"{row[stage]:.1f}" for stage in (*STAGES, "rest")]
+    return "| " + " | ".join(cells) + " |"
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Where the time of each selection goes, in units of three reads."""
+    from stgraph.viz.charts import _chart, _legend
+
+    rows = [row for row in rows if row["dtype"] != "float16"]
+    figure, axes = _chart(8.0, 0.6 + 0.28 * len(rows))
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", linewidth=0.5)
+    left = [0.0] * len(rows)
+    for stage, colour in zip((*STAGES, "rest"), ("#2B6CB0", "#14855F", "#C05621", "#8A94A0"), strict=True):
+        width = [row["fused ratio"] * row[stage] / row["fused"] for row in rows]
+        axes.barh(range(len(rows)), width, left=left, height=0.66, color=colour, label=stage)
+        left = [start + more for start, more in zip(left, width, strict=True)]
+    axes.axvline(1, color="black", linewidth=1)
+    names = [f"{row['tokens']:,}, {100 * row['similar']:.0f} % similar, {row['dtype']}" for row in rows]
+    axes.set_yticks(range(len(rows)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("time of a selection over that of three reads of its features")
+    _legend(axes)
+    figure.savefig(path, metadata={"Date": None})
 
 
 def select(selector: STSimDiff, tokens: VideoTokens, name: kernels.Name) -> Selection:
@@ -108,25 +139,42 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=3584)
     parser.add_argument("--repeats", type=int, default=25)
     parser.add_argument("--cpu", action="store_true", help="CPU time of one thread: what a busy machine leaves to tell")
+    parser.add_argument("--figure", type=Path, help="SVG to draw")
     arguments = parser.parse_args()
     if arguments.cpu:
         torch.set_num_threads(1)
     clock = time.thread_time if arguments.cpu else time.perf_counter
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; the fastest of {arguments.repeats} in ms\n")
-    table([(frames, arguments.newline) for frames in arguments.frames], arguments.dim, arguments.repeats, clock)
+    threads = torch.get_num_threads()
+    print(f"{threads} threads, torch {torch.__version__}; medians of {arguments.repeats} in ms, ratios turn by turn\n")
+    heads = ["tokens", "similar edges", "dtype", "one read"]
+    heads += ["reference", "over three reads", "fused", "over three reads"]
+    heads += [] if arguments.cpu else [*STAGES, "rest"]  # which are by the clock
+    print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
+    grids = [(frames, arguments.newline) for frames in arguments.frames]
+    rows = []
+    for row in rows_of(grids, arguments.dim, arguments.repeats, clock):
+        rows.append(row)
+        print(line(row, stages=not arguments.cpu), flush=True)
+    if arguments.figure:
+        draw(rows, arguments.figure)
     if arguments.cpu:
         return
     size = {"frames": arguments.frames[0], "dim": arguments.dim}
     plain, first = [], []
-    for _ in range(3):
+    for _ in range(5):
         plain.append(in_new_process(FIRST_CALL.format(**size), "reference"))
         with tempfile.TemporaryDirectory() as cache:
             first.append(in_new_process(FIRST_CALL.format(**size), "auto", cache))
     first_ms, plain_ms = (1000 * statistics.median(taken) for taken in (first, plain))
     print(f"\nFirst call of a process: {plain_ms:.0f} ms with the reference kernels, {first_ms:.0f} ms where the fused")
     print(f"ones are compiled beside it for the first time ever ({first_ms / plain_ms:.2f}×).")
+    peaks = {name: in_new_process(PEAK.format(**size), name) for name in ("reference", "fused")}
     print("\nPeak extra memory of a static clip over the features, float32: ", end="")
-    print(", ".join(f"{in_new_process(PEAK.format(**size), name):.1%} {name}" for name in ("reference", "fused")))
+    print(", ".join(f"{peak:.1%} {name}" for name, peak in peaks.items()))
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    about = {"machine": platform.platform(), "threads": threads, "torch": torch.__version__}
+    record = {**about, "rows": rows, "first_call_ms": [plain_ms, first_ms], "peak_over_features": peaks}
+    RESULTS.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

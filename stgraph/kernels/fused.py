@@ -161,18 +161,7 @@ def components(num_nodes: int, edge_index: Tensor) -> Tensor:
 def lattice_components(
     left: Tensor, above: Tensor, before: Tensor, threshold: float, period: int
 ) -> tuple[Tensor, Tensor]:
-    """Connected components of the grid's edges that weigh at least ``threshold``.
-
-    Args:
-        left: (T, H, W) float32 weight of every token's edge to the left, as :func:`lattice` gives it.
-        above: of its edge upwards.
-        before: of its edge one frame back.
-        threshold: τ_sim, on the grid of the weights.
-        period: frames of each video.
-
-    Returns:
-        (V,) int64 labels, numbered by first appearance, and (m,) int64 sizes.
-    """
+    """As :func:`.gpu.lattice_components`, with no more sizes than there are components."""
     frames, height, width = left.shape
     labels, sizes = (torch.empty(left.numel(), dtype=torch.int64) for _ in range(2))
     weights = [weight.contiguous() for weight in (left, above, before)]

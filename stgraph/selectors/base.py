@@ -62,6 +62,20 @@ class Ranking:
     budget: Sequence[int] | None = None
 
 
+class Clock:
+    """The time of each stage, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Add the time since the last call to a stage."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
 @dataclass(frozen=True, kw_only=True)
 class Selector(ABC):
     """A compression method; fields are its parameters, calling it selects.

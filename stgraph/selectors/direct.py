@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,8 +27,10 @@ from ..registry import registry
 from ..signals import Signals
 from ..thresholds import Fixed
 from ..tokens import VideoTokens, check_finite
-from .base import Ranking
-from .simdiff import Clock, STSimDiff
+from .base import Clock, Ranking
+
+if TYPE_CHECKING:
+    from .simdiff import STSimDiff
 
 _PAPER = SpatialEdges(), TemporalEdges(), ConnectedComponents(), "both", "paper"
 
@@ -42,9 +44,9 @@ def prepare_directly(selector: STSimDiff, tokens: VideoTokens) -> Callable[[Sign
     """
     threshold, difference = selector.similarity_threshold, selector.difference
     parts = selector.spatial, selector.temporal, selector.community, selector.similarity_edges, selector.preset
-    if type(selector) is not STSimDiff or parts != _PAPER:
+    if parts != _PAPER or type(threshold) is not Fixed or type(difference) is not Threshold:
         return None
-    if type(threshold) is not Fixed or type(difference) is not Threshold or selector.importance not in _IMPORTANCES:
+    if selector.importance not in _IMPORTANCES:
         return None
     kernels = direct_kernels(tokens.features)
     if kernels is None:

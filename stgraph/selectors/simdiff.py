@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -24,7 +23,8 @@ from ..registry import group_field, registry
 from ..signals import Signals
 from ..thresholds import Fixed, SimilarityThreshold, describe, prune_by_video
 from ..tokens import VideoTokens
-from .base import Ranking, Selector
+from .base import Clock, Ranking, Selector
+from .direct import prepare_directly
 from .release import representatives, strict_in_space
 from .rounds import BUDGET_RULES, BudgetRule, LayerBudget
 
@@ -162,9 +162,7 @@ class STSimDiff(Selector):
 
     def prepare(self, tokens: VideoTokens) -> Callable[[Signals], Ranking]:
         """The candidates, whose importance alone may need signals."""
-        from .direct import prepare_directly
-
-        rank = prepare_directly(self, tokens)
+        rank = prepare_directly(self, tokens) if type(self) is STSimDiff else None
         if rank is not None:
             return rank
         found = self.analyse(tokens)
@@ -204,17 +202,3 @@ class STSimDiff(Selector):
             seconds=found.seconds | clock.seconds,
             notes=(f"candidates are trimmed by {registry('importance').name_of(importance)}", *found.notes),
         )
-
-
-class Clock:
-    """The time of each stage, in seconds."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """Add the time since the last call to a stage."""
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
-        self._last = now

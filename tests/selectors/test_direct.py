@@ -82,6 +82,15 @@ def test_what_is_not_the_papers_goes_the_general_way():
     assert prepare_directly(STSimDiff(), tokens) is not None
 
 
+def test_a_subclass_has_its_own_analysis():
+    class Own(STSimDiff):
+        def analyse(self, tokens):
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        Own()(VideoTokens.from_grid(features(3, 4, 5, 8, seed=0)))
+
+
 def test_what_is_not_finite_is_named():
     x = torch.ones(3, 2, 2, 4)
     x[2, 1, 0, 3] = torch.nan

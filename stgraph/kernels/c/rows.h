@@ -152,6 +152,9 @@ INLINE floats as_floats(words bits)
 #define FROM_FLOAT16(value) (floats)_mm512_cvtph_ps((__m256i)(value))
 #elif defined __AVX2__ && defined __F16C__
 #define FROM_FLOAT16(value) (floats)_mm256_cvtph_ps((__m128i)(value))
+#elif defined __aarch64__
+typedef __fp16 numbers __attribute__((vector_size(LANES * sizeof(__fp16))));
+#define FROM_FLOAT16(value) __builtin_convertvector((numbers)(value), floats)
 #else
 #define FROM_FLOAT16(value) from_float16(value)
 
