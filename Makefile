@@ -64,7 +64,7 @@ format: $(VENV)/.test ## Apply ruff's fixes and format
 	$(BIN)/ruff format $(CODE)
 
 bench: $(VENV)/.test ## Speed: selections against one read of the features, and every detector at three sizes
-	$(BIN)/python -m benchmarks.selection
+	$(BIN)/python -m benchmarks.selection --newline
 	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.merge_tree
 	$(BIN)/python -m benchmarks.difference --time

@@ -13,17 +13,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from stgraph import Selection, STSimDiff, VideoTokens, kernels
+from stgraph import STSimDiff, VideoTokens, kernels
 
 from .tokens import clip, similar_share
 
 WARM_UP = 3
+
+KERNELS: tuple[kernels.Name, ...] = ("reference", "fused")
+"""The last ones are those whose stages and reads are shown."""
 
 STAGES = ("graph", "community", "centrality")
 
@@ -31,27 +33,27 @@ RESULTS = Path("benchmarks/results/selection.json")
 
 
 def measure(tokens: VideoTokens, repeats: int, clock: Callable[[], float]) -> dict[str, Any]:
-    """Median milliseconds of one read and of selections by both kernels, taken in turns so that all see the same
-    machine; and the median of what a selection takes over three reads in the same turn.
+    """Median milliseconds of one read and of a selection by each of the kernels, and the median of what the selection
+    takes over three reads. Read and selection take turns, so that both see the same machine.
     """
     selector = STSimDiff(separators="vertex")
     words = tokens.features.flatten().view(torch.float32)  # a read at memory speed: a sum of float32 words
-    works: dict[str, Callable[[], object]] = {"read": words.sum}
-    works |= {name: partial(select, selector, tokens, name) for name in ("reference", "fused")}
-    turns: list[dict[str, float]] = []
-    for turn in range(WARM_UP + repeats):
-        taken: dict[str, float] = {}
-        for name, work in works.items():
-            start = clock()
-            found = work()
-            taken[name] = 1000 * (clock() - start)
-            if name == "fused" and isinstance(found, Selection):
-                taken |= {stage: 1000 * found.seconds[stage] for stage in STAGES}
-        if turn >= WARM_UP:
-            taken["rest"] = taken["fused"] - sum(taken[stage] for stage in STAGES)
-            taken |= {f"{name} ratio": taken[name] / (3 * taken["read"]) for name in ("reference", "fused")}
-            turns.append(taken)
-    return {name: statistics.median(turn[name] for turn in turns) for name in turns[0]}
+    medians: dict[str, Any] = {}
+    for name in KERNELS:
+        turns: list[dict[str, float]] = []
+        with kernels.use(name):
+            for _ in range(WARM_UP + repeats):
+                start = clock()
+                words.sum()
+                read = 1000 * (clock() - start)
+                start = clock()
+                selection = selector(tokens)
+                whole = 1000 * (clock() - start)
+                stages = {stage: 1000 * selection.seconds[stage] for stage in STAGES}
+                stages["rest"] = whole - sum(stages.values())
+                turns.append({"read": read, name: whole, f"{name} ratio": whole / (3 * read), **stages})
+        medians |= {key: statistics.median(turn[key] for turn in turns[WARM_UP:]) for key in turns[0]}
+    return medians
 
 
 def rows_of(
@@ -70,7 +72,7 @@ def rows_of(
 
 def line(row: dict[str, Any], stages: bool) -> str:
     cells = [str(row["tokens"]), f"{100 * row['similar']:.0f} %", row["dtype"], f"{row['read']:.1f}"]
-    for name in ("reference", "fused"):
+    for name in KERNELS:
         cells += [f"{row[name]:.1f}", f"{row[f'{name} ratio']:.2f}×"]
     if stages:
         cells += [f"{row[stage]:.1f}" for stage in (*STAGES, "rest")]
@@ -81,7 +83,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Where the time of each selection goes, in units of three reads."""
     from stgraph.viz.charts import _chart, _legend
 
-    rows = [row for row in rows if row["dtype"] != "float16"]
+    rows = [row for dtype in ("float32", "bfloat16") for row in rows if row["dtype"] == dtype]
     figure, axes = _chart(8.0, 0.6 + 0.28 * len(rows))
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", linewidth=0.5)
@@ -91,17 +93,13 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         axes.barh(range(len(rows)), width, left=left, height=0.66, color=colour, label=stage)
         left = [start + more for start, more in zip(left, width, strict=True)]
     axes.axvline(1, color="black", linewidth=1)
-    names = [f"{row['tokens']:,}, {100 * row['similar']:.0f} % similar, {row['dtype']}" for row in rows]
+    axes.annotate("three reads", (1, -0.6), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
+    names = [f"{row['dtype']}, {row['tokens']:,} tokens, {100 * row['similar']:.0f} % similar" for row in rows]
     axes.set_yticks(range(len(rows)), names)
     axes.invert_yaxis()
     axes.set_xlabel("time of a selection over that of three reads of its features")
     _legend(axes)
     figure.savefig(path, metadata={"Date": None})
-
-
-def select(selector: STSimDiff, tokens: VideoTokens, name: kernels.Name) -> Selection:
-    with kernels.use(name):
-        return selector(tokens)
 
 
 FIRST_CALL = """
@@ -168,7 +166,7 @@ def main() -> None:
     first_ms, plain_ms = (1000 * statistics.median(taken) for taken in (first, plain))
     print(f"\nFirst call of a process: {plain_ms:.0f} ms with the reference kernels, {first_ms:.0f} ms where the fused")
     print(f"ones are compiled beside it for the first time ever ({first_ms / plain_ms:.2f}×).")
-    peaks = {name: in_new_process(PEAK.format(**size), name) for name in ("reference", "fused")}
+    peaks = {name: in_new_process(PEAK.format(**size), name) for name in KERNELS}
     print("\nPeak extra memory of a static clip over the features, float32: ", end="")
     print(", ".join(f"{peak:.1%} {name}" for name, peak in peaks.items()))
     RESULTS.parent.mkdir(parents=True, exist_ok=True)

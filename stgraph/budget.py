@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 
 def ceil_share(share: float, count: int) -> int:
     """⌈share · count⌉ in exact arithmetic, ``share`` being the decimal number that Python prints for it."""
-    return math.ceil(Fraction(repr(float(share))) * count)
+    return math.ceil(_exact(share) * count)
 
 
 def ceil_shares(share: float, counts: Tensor, most: int | None = None) -> Tensor:
@@ -23,10 +24,15 @@ def ceil_shares(share: float, counts: Tensor, most: int | None = None) -> Tensor
         most: counts are from 0 to this; None looks, which waits for a GPU.
     """
     bound = most if most is not None else int(counts.abs().max()) if counts.numel() else 0
-    exact = Fraction(repr(float(share)))
+    exact = _exact(share)
     if exact.numerator * bound + exact.denominator < 2**63:
         return torch.div(counts * exact.numerator + exact.denominator - 1, exact.denominator, rounding_mode="floor")
     # So many digits that whole numbers would overflow: one count at a time.
     known, place = torch.unique(counts, return_inverse=True) if most is None else (torch.arange(most + 1), counts)
     table = torch.tensor([math.ceil(exact * n) for n in known.tolist()], dtype=torch.int64)
     return table.to(counts.device, non_blocking=True)[place]
+
+
+@lru_cache(maxsize=64)
+def _exact(share: float) -> Fraction:
+    return Fraction(repr(float(share)))

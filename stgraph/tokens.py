@@ -320,8 +320,9 @@ def _as_videos(value: Tensor | Sequence[Tensor], ndim: int, message: str) -> lis
 
 def check_finite(norm: Tensor, coords: Tensor, batch: Tensor) -> None:
     """Raise :class:`StgraphError` naming the video and the frame of the first vertex whose norm is not finite."""
-    bad = (~norm.isfinite()).nonzero()[:, 0]
-    if len(bad):
+    finite = norm.isfinite()
+    if not bool(finite.all()):
+        bad = (~finite).nonzero()[:, 0]
         first = int(bad[0])
         raise StgraphError(
             f"features of video {int(batch[first])}, frame {int(coords[first, 0])} hold NaN or Inf "

@@ -1,9 +1,6 @@
 /* The budget: which come first. */
 
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "rows.h"
 
 /* Bits of a number that are looked at in one pass. */
 #define DIGIT 11
@@ -44,34 +41,33 @@ int64_t first_of(const double *importance, const uint8_t *tier, int64_t count, i
                  double *cut)
 {
     int64_t of_tier[256] = {0};
-    uint64_t *key = malloc((count + 1) * sizeof *key);
+    uint64_t *key = malloc((2 * count + 1) * sizeof *key), *left = key + count, last = UINT64_MAX;
     if (!key)
         return 1;
     for (int64_t i = 0; i < count; i++)
         of_tier[tier[i]]++;
-    memset(best, 0, count);
     int level = 255;
     while (level && (!of_tier[level] || of_tier[level] < budget)) /* these are all among the first */
         budget -= of_tier[level--];
     int64_t here = 0;
+    for (int64_t i = 0; i < count; i++) { /* without a branch, which nobody could foresee */
+        left[here] = key[i] = ordered(importance[i]);
+        here += tier[i] == level;
+    }
+    if (here)
+        last = kth_largest(left, here, larger(budget, 1));
+    int64_t equal = budget;
     for (int64_t i = 0; i < count; i++) {
-        best[i] = tier[i] > level;
-        if (tier[i] == level)
-            key[here++] = ordered(importance[i]);
+        const int first = (tier[i] == level) & (key[i] > last) & (budget > 0);
+        best[i] = (tier[i] > level) | first;
+        equal -= first;
     }
-    if (here) {
-        const uint64_t last = kth_largest(key, here, budget ? budget : 1);
-        int64_t equal = budget;
-        for (int64_t i = 0; i < count; i++)
-            if (tier[i] == level && ordered(importance[i]) > last)
-                best[i] = budget > 0, equal--;
-        for (int64_t i = 0; i < count; i++)
-            if (tier[i] == level && ordered(importance[i]) == last) {
-                *cut = importance[i];
-                if (equal-- > 0)
-                    best[i] = 1;
-            }
-    }
+    for (int64_t i = 0; i < count; i++)
+        if (tier[i] == level && key[i] == last) {
+            *cut = importance[i];
+            if (equal-- > 0)
+                best[i] = 1;
+        }
     free(key);
     return 0;
 }
