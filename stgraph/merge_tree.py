@@ -15,7 +15,7 @@ from torch import Tensor
 from .budget import ceil_shares
 from .errors import StgraphError, check_number
 from .graph import SpatioTemporalGraph
-from .kernels import GRID
+from .kernels import GRID, active, stable_argsort, take
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -273,13 +273,34 @@ class MergeTree:
 
 def merge_tree(graph: SpatioTemporalGraph) -> MergeTree:
     """The merge tree of a graph of any number of videos, on the CPU, in O(E log E)."""
-    left, right = graph.edge_index.cpu().numpy()
-    steps = (graph.edge_weight.cpu().double() / GRID).floor().numpy()
-    order = np.argsort(-steps, kind="stable")
-    forest = order[_spanning_forest(left[order], right[order], graph.num_nodes)]
-    ends = np.stack([left[forest], right[forest]])
-    first, part, leaves, joined = _merge(ends[0].tolist(), ends[1].tolist(), graph.num_nodes)
-    return MergeTree(*map(torch.from_numpy, (ends, steps[forest] * GRID, first, part, leaves, joined)))
+    steps = (graph.edge_weight.cpu().double() / GRID).floor()
+    order = stable_argsort(-steps.long())
+    edges = take(graph.edge_index.cpu(), order)
+    if active() == "fused":
+        from .kernels import fused
+
+        edge, *merged = fused.merge_forest(graph.num_nodes, edges)
+    else:
+        edge, *merged = merge_forest(graph.num_nodes, edges)
+    return MergeTree(take(edges, edge), take(steps, take(order, edge)) * GRID, *merged)
+
+
+def merge_forest(num_nodes: int, edge_index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The spanning forest of F edges that uses the earliest edges, and what it merges.
+
+    Args:
+        num_nodes: V.
+        edge_index: (2, E) int64, in the order in which they are to merge.
+
+    Returns:
+        (F,) int64 places of its edges, ascending; and ``first``, ``part``, ``leaves`` and ``joined`` of the
+        :class:`MergeTree`.
+    """
+    left, right = edge_index.numpy()
+    forest = _spanning_forest(left, right, num_nodes)
+    merged = _merge(left[forest].tolist(), right[forest].tolist(), num_nodes)
+    edge, first, part, leaves, joined = map(torch.from_numpy, (forest, *merged))
+    return edge, first, part, leaves, joined
 
 
 def _spanning_forest(left: IntArray, right: IntArray, num_nodes: int) -> IntArray:

@@ -23,6 +23,13 @@ from stgraph.merge_tree import merge_tree
 
 from .strategies import features, retentions, videos
 
+
+@pytest.fixture(autouse=True, params=["reference", "fused"])
+def _kernels(request):
+    with kernels.use(request.param):
+        yield
+
+
 THRESHOLDS = torch.linspace(-1, 1, 100, dtype=torch.float64).tolist()
 
 
@@ -254,3 +261,17 @@ def test_a_hundred_thresholds_cost_a_fraction_of_recomputing():
     with kernels.use("reference"):
         assert seconds(by_tree) < seconds(lambda: [recomputed(graph, t) for t in THRESHOLDS]) / 3
     assert seconds(lambda: merge_tree(graph).sweep(THRESHOLDS)) < seconds(by_tree)
+
+
+@given(videos())
+@settings(max_examples=100)
+def test_all_kernels_give_the_same_tree(tokens):
+    graph = build_graph(tokens)
+    trees = []
+    for name in ("reference", "fused"):
+        with kernels.use(name):
+            trees.append(merge_tree(graph))
+    for field in dataclasses.fields(trees[0]):
+        one, other = (getattr(tree, field.name) for tree in trees)
+        assert torch.equal(one, other), field.name
+        assert one.dtype == other.dtype

@@ -186,6 +186,24 @@ def community_ranks(labels: Tensor, sizes: Tensor, centrality: Tensor) -> Tensor
     return rank
 
 
+def merge_forest(num_nodes: int, edge_index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The spanning forest of the earliest edges, and what it merges: as :func:`stgraph.merge_tree.merge_forest`.
+
+    Raises:
+        MemoryError: there is no room for a few numbers per vertex.
+    """
+    _check_range("edge_index", edge_index, num_nodes)
+    left, right = (end.contiguous() for end in edge_index)
+    most = max(min(len(left), num_nodes - 1), 0)
+    edge, first, part = (torch.empty((rows, most), dtype=torch.int64) for rows in (1, 2, 2))
+    leaves, joined = (torch.empty(num_nodes, dtype=torch.int64) for _ in range(2))
+    made = [row.data_ptr() for row in (*edge, *first, *part, leaves, joined)]
+    merges = library().merge_forest(left.data_ptr(), right.data_ptr(), len(left), num_nodes, *made)
+    if merges < 0:
+        raise MemoryError("there is no memory for the merge tree")
+    return edge[0, :merges], first[:, :merges], part[:, :merges], leaves, joined
+
+
 def first_of(importance: Tensor, tier: Tensor, budget: int) -> tuple[Tensor, Tensor]:
     """As :func:`.reference.first_of`.
 

@@ -37,6 +37,7 @@ _SIGNATURES = {
     "pair_cosines": "ppppnn",
     "components": "ppnnp",
     "lattice_components": "pppnnnndpp",
+    "merge_forest": "ppnnppppppp",
     "community_ranks": "pnpndp",
     "first_of": "ppnnpp",
     "centrality": "pppnnppnpn",

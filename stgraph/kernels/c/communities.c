@@ -66,6 +66,55 @@ int64_t lattice_components(const float *left, const float *above, const float *b
     return count;
 }
 
+/* -- the merge tree ------------------------------------------------------------------------------------------------ */
+
+/* The spanning forest of the earliest edges, and what each of its edges merges; returns how many it has, or -1 when
+ * there is no memory. For every merge: the place of its edge; the smallest vertices of the two communities, the smaller
+ * one first; and their sizes. `leaves` are the vertices in an order in which every community is one run that starts with
+ * its smallest vertex; `joined` tells for each place there which merge joins it to the one before, or how many there
+ * are. */
+int64_t merge_forest(const int64_t *left, const int64_t *right, int64_t edges, int64_t vertices, int64_t *edge,
+                     int64_t *older, int64_t *younger, int64_t *older_size, int64_t *younger_size, int64_t *leaves,
+                     int64_t *joined)
+{
+    int64_t *parent = malloc((5 * vertices + 1) * sizeof *parent), merges = 0, place = 0;
+    int64_t *last = parent + vertices, *after = last + vertices, *size = after + vertices, *merged = size + vertices;
+    if (!parent)
+        return -1;
+    for (int64_t v = 0; v < vertices; v++) {
+        parent[v] = last[v] = v;
+        after[v] = merged[v] = -1;
+        size[v] = 1;
+    }
+    for (int64_t e = 0; e < edges; e++) {
+        int64_t a = left[e], b = right[e];
+        while (parent[a] != a)
+            a = parent[a] = parent[parent[a]];
+        while (parent[b] != b)
+            b = parent[b] = parent[parent[b]];
+        if (a == b)
+            continue;
+        const int64_t first = smaller(a, b), second = larger(a, b);
+        edge[merges] = e;
+        older[merges] = first;
+        younger[merges] = second;
+        older_size[merges] = size[first];
+        younger_size[merges] = size[second];
+        merged[second] = merges++;
+        parent[second] = first;
+        size[first] += size[second];
+        after[last[first]] = second;
+        last[first] = last[second];
+    }
+    for (int64_t root = 0; root < vertices; root++)
+        for (int64_t v = parent[root] == root ? root : -1; v >= 0; v = after[v]) {
+            leaves[place] = v;
+            joined[place++] = merged[v] < 0 ? merges : merged[v];
+        }
+    free(parent);
+    return merges;
+}
+
 /* -- ranks in communities ------------------------------------------------------------------------------------------ */
 
 /* Bits of a digit: two are sorted by, one after the other. */
