@@ -111,8 +111,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
     figure, axes = _chart(7.0, 4.0)
     n = [row["tokens"] for row in rows]
-    axes.plot(n, [row["processor"] for row in rows], color="black", linewidth=2, marker="o", label="processor time")
-    axes.plot(n, [row["selection"] for row in rows], color="black", linewidth=1, linestyle=":", label="selection")
+    axes.plot(n, [row["selection"] for row in rows], color="black", linewidth=2, marker="o", label="selection")
     for stage in ("graph", "community", "centrality", "rest"):
         axes.plot(n, [row["stages"][stage] for row in rows], linewidth=1.2, marker=".", label=stage)
     axes.plot(n, [3 * row["read"] for row in rows], color="grey", linestyle="--", label="three reads")

@@ -63,16 +63,26 @@ def lattice_cosine(
 ) -> tuple[Tensor, list[Tensor], Groups | None]:
     """As :func:`.reference.lattice_cosine`; the paper's edges in one pass, any others pair by pair."""
     x = x.resolve_neg()
-    if tuple(offsets) == PAPER_OFFSETS and x.stride(3) == 1:
-        norm, *cosines, groups = lattice(x, len(x), join_at)
-        return norm, [edge_ends(c, offset)[1] for c, offset in zip(cosines, offsets, strict=True)], groups
-    frame, row, column = (torch.arange(size) * stride for size, stride in zip(x.shape[:3], x.stride()[:3], strict=True))
+    known: dict[tuple[int, int, int], Tensor] = {}
+    groups = None
+    strides = zip(x.shape[:3], x.stride()[:3], strict=True)
+    frame, row, column = (torch.arange(size) * stride for size, stride in strides)
     place = (frame[:, None, None] + row[:, None] + column).flatten()
-    norm = _norms(x, place)
+    if x.stride(3) == 1:
+        norm, *cosines, groups = lattice(x, len(x), join_at)
+        known = dict(zip(PAPER_OFFSETS, cosines, strict=True))
+    else:
+        norm = _norms(x, place).view(x.shape[:3])
     vertices = torch.arange(len(place)).view(x.shape[:3])
-    ends = [edge_ends(vertices, offset) for offset in offsets]
-    cosines = [_cosines(x, norm, place, left.flatten(), right.flatten()).view(left.shape) for left, right in ends]
-    return norm.view(x.shape[:3]), cosines, None
+    found = []
+    for offset in offsets:
+        left, right = edge_ends(vertices, offset)
+        if offset in known:
+            found.append(edge_ends(known[offset], offset)[1])
+        else:
+            pairs = left.flatten(), right.flatten()
+            found.append(_cosines(x, norm.flatten(), place, *pairs).view(left.shape))
+    return norm, found, groups
 
 
 def lattice(x: Tensor, period: int, join_at: float = NEVER) -> tuple[Tensor, Tensor, Tensor, Tensor, Groups]:
