@@ -22,8 +22,9 @@ SCRATCH = 1 << 20
 Take = Callable[[Tensor], Tensor]
 """From (n,) int64 rows to their (n, d) features."""
 
-# float32 sums longer than this are carried on in float64, so that a community of any size keeps its precision.
-_LONGEST_SUM = 1024
+# float32 numbers that are added one by one: sums of more are cascades, so that a community of any size keeps its
+# precision.
+_LONGEST_SUM = 64
 
 # Outside these squared norms a float32 dot product may overflow or vanish, and is taken in float64 instead.
 _SAFE = (1e-24, 1e24)
@@ -116,21 +117,21 @@ def community_centrality(
     centrality[pairs] = edge_cosine(features, norm, rows, pairs)
     order = order[size[order] > 2]
     inverse = torch.where(norm > 0, 1.0 / norm, 0.0)
-    step = max(1, min(SCRATCH // features.shape[1], _LONGEST_SUM))
+    step = max(1, min(SCRATCH // features.shape[1], 1024))
     unit = features.new_empty((step, features.shape[1]), dtype=torch.float32)
     product = torch.empty_like(unit)
     for start, stop in _blocks(sizes[sizes > 2].tolist(), step):
         members = order[start:stop]
         local = torch.unique_consecutive(labels[members], return_inverse=True)[1]
         pieces = list(zip(members.split(step), local.split(step), strict=True))  # one, unless a community is long
-        total = features.new_zeros((int(local[-1]) + 1, features.shape[1]), dtype=torch.float32)
-        if len(pieces) > 1:
-            wide = total.double()
-            for piece, community in pieces:
-                wide += total.zero_().index_add_(0, community, _unit(features, inverse, rows, piece, unit))
-            total = wide.float()
-        else:
+        if int(local[-1]):
+            total = features.new_zeros((int(local[-1]) + 1, features.shape[1]), dtype=torch.float32)
             total.index_add_(0, local, _unit(features, inverse, rows, members, unit))
+        else:
+            wide = features.new_zeros((1, features.shape[1]), dtype=torch.float64)
+            for piece, _ in pieces:
+                wide += _unit(features, inverse, rows, piece, unit).sum(0)
+            total = wide.float()
         for piece, community in pieces:
             block = _unit(features, inverse, rows, piece, unit) if len(pieces) > 1 else unit[: len(piece)]
             torch.index_select(total, 0, community, out=product[: len(piece)])
@@ -172,14 +173,17 @@ def first_of(importance: Tensor, tier: Tensor, budget: int) -> tuple[Tensor, Ten
 
 
 def _blocks(sizes: list[int], step: int) -> list[tuple[int, int]]:
-    """Runs of sorted vertices: whole communities packed up to ``step`` vertices, or one that alone is longer."""
+    """Runs of sorted vertices: whole communities packed up to ``step`` vertices, or a large one alone."""
     blocks = []
     start = stop = 0
     for size in sizes:
-        if stop > start and stop - start + size > step:
+        if stop > start and (size > _LONGEST_SUM or stop - start + size > step):
             blocks.append((start, stop))
             start = stop
         stop += size
+        if size > _LONGEST_SUM:
+            blocks.append((start, stop))
+            start = stop
     if stop > start:
         blocks.append((start, stop))
     return blocks

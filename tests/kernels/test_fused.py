@@ -160,7 +160,7 @@ def test_centrality_is_the_mean_cosine(x, communities, seed):
     found = kernels.community_centrality(x, norm, rows, labels, sizes)
     assert torch.allclose(found.double(), mean_cosine(x, rows, labels), rtol=0, atol=kernels.GRID)
     plain = reference.community_centrality(x, norm, rows, labels, sizes)
-    assert torch.allclose(found, plain, rtol=0, atol=2e-6)
+    assert torch.allclose(found, plain, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -192,7 +192,7 @@ def check_same_selections(tokens: VideoTokens, retention: float) -> None:
     with kernels.use("reference"):
         plain = selector(tokens)
     assert torch.equal(ours.community, plain.community)
-    assert torch.allclose(ours.centrality, plain.centrality, rtol=0, atol=2e-6)
+    assert torch.allclose(ours.centrality, plain.centrality, rtol=0, atol=1e-6)
     differ = ours.candidate != plain.candidate
     for community in ours.community[differ].unique():
         # Where rounding decides between two steps of the tolerance, members as good as equal may change places.

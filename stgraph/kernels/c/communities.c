@@ -169,7 +169,7 @@ typedef struct {
     int64_t *first_group, *group; /* the groups of community c are group[first_group[c]] up to that of c + 1 */
     int64_t communities, members;
     const float *const *sums;     /* of the groups */
-    float *own;                   /* one sum for each thread */
+    float *own;                   /* two sums for each thread */
     int64_t room;                 /* floats of a sum */
     float *out;
 } CommunityJob;
@@ -242,7 +242,7 @@ INLINE int64_t community_from(const CommunityJob *job, int64_t place)
 static void small_work(const void *pointer, int64_t thread, int64_t start, int64_t stop)
 {
     const CommunityJob *job = pointer;
-    float *sum = job->own + thread * job->room;
+    float *sum = job->own + 2 * thread * job->room, *part = sum + job->room;
     Members m;
     const int64_t first = community_from(job, start), last = community_from(job, stop);
     if (first == last)
@@ -261,7 +261,7 @@ static void small_work(const void *pointer, int64_t thread, int64_t start, int64
             for (int64_t g = job->first_group[c]; g < job->first_group[c + 1]; g++)
                 for (int64_t k = 0; k < job->room; k++)
                     sum[k] += job->sums[job->group[g]][k];
-            add_units(&late, sum);
+            add_units(&late, sum, part);
             score(job, &m, &all, place, size, sum, size <= CACHED ? size : 4);
         }
     }
@@ -277,7 +277,7 @@ static void sum_work(const void *pointer, int64_t thread, int64_t start, int64_t
         look_up(job->job, &m, p->start, p->stop);
         const Units units = units_of(job->job, &m, 0, count, count);
         memset(p->sum, 0, job->job->room * sizeof *p->sum);
-        add_units(&units, p->sum);
+        add_units(&units, p->sum, job->job->own + 2 * thread * job->job->room);
     }
 }
 
@@ -375,7 +375,7 @@ int64_t centrality(const Rows *x, const int64_t *labels, const int64_t *sizes, i
     }
     threads = smaller(threads, MAX_THREADS);
     int64_t *numbers = malloc((members + 4 * shared + 2 * groups + 3 * communities + 4) * sizeof *numbers);
-    float *own = malloc(threads * room * sizeof *own);
+    float *own = malloc(2 * threads * room * sizeof *own);
     if (numbers && own) {
         int64_t *order = numbers, *begins = order + members, *many = begins + shared, *late = many + shared;
         int64_t *first_group = late + shared, *listed = first_group + shared + 1, *community = listed + groups;

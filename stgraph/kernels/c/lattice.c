@@ -81,6 +81,7 @@ typedef struct {
     int64_t first;                 /* of its groups */
     double *dots;                  /* of a row of it: with the tokens to the left, above and before */
     double *above, *left, *before; /* norms of the tokens around that row */
+    float *part;                   /* of a sum */
     const char **row;              /* tokens that are summed together */
     double *norm;
     int32_t *parent, *group;       /* of each token: above it in its tree; of each root: its group */
@@ -285,7 +286,7 @@ INLINE void row_sums(const Tile *tile, int dtype, int64_t y)
             tile->norm[found++] = job->norm[index_of(job->x, frame, y, column)];
         }
         add_units_of(&(Units){tile->row, tile->norm, found, found, dtype, job->x->dim, 1}, dtype,
-                     job->sums + (tile->first + group) * job->room);
+                     job->sums + (tile->first + group) * job->room, tile->part);
         tile->groups[group].members += count;
         tile->groups[group].row = here;
     }
@@ -354,6 +355,7 @@ static int64_t tile_of(const LatticeJob *job, Tile *tile, char *scratch)
     tile->above = part(&end, row * sizeof *tile->above);
     tile->left = part(&end, cut->frames * sizeof *tile->left);
     tile->before = part(&end, cut->width * sizeof *tile->before);
+    tile->part = part(&end, job->room * sizeof *tile->part);
     tile->row = part(&end, row * sizeof *tile->row);
     tile->norm = part(&end, row * sizeof *tile->norm);
     tile->parent = part(&end, tokens * sizeof *tile->parent);

@@ -402,8 +402,11 @@ static UNUSED NOINLINE double extreme_row(const Units *x, const char *row, doubl
     return score;
 }
 
-/* Add the unit vectors of these rows to a sum. */
-INLINE void add_units_of(const Units *x, int dtype, float *sum)
+/* Rows that are summed before their sum is put aside: no sum is long, or the errors of equal rows would add up. */
+#define FEW 64
+
+/* Add the unit vectors of at most FEW rows to a sum. */
+INLINE void add_few_of(const Units *x, int dtype, float *sum)
 {
     const int64_t dim = x->dim, step = x->step;
     for (int64_t place = 0; place < x->count; place += 4) {
@@ -433,9 +436,23 @@ INLINE void add_units_of(const Units *x, int dtype, float *sum)
     }
 }
 
-static UNUSED NOINLINE void add_units(const Units *x, float *sum)
+/* Add the unit vectors of these rows to a sum; `part` is room for another. */
+INLINE void add_units_of(const Units *x, int dtype, float *sum, float *part)
 {
-    SPECIALISE(x->dtype, add_units_of(x, dtype, sum))
+    const int64_t room = room_of(x->dim);
+    for (int64_t place = 0; place < x->count; place += FEW) {
+        const int64_t count = smaller(FEW, x->count - place);
+        const Units few = {x->row + place, x->norm + place, count, x->reach - place, x->dtype, x->dim, x->step};
+        memset(part, 0, room * sizeof *part);
+        add_few_of(&few, dtype, part);
+        for (int64_t i = 0; i < room; i++)
+            sum[i] += part[i];
+    }
+}
+
+static UNUSED NOINLINE void add_units(const Units *x, float *sum, float *part)
+{
+    SPECIALISE(x->dtype, add_units_of(x, dtype, sum, part))
 }
 
 /* The product of each row's unit vector with a sum; `early` is how many places behind the rows lie that are asked
