@@ -7,6 +7,7 @@ import torch
 
 from stgraph import STSimDiff, VideoTokens, build_graph, kernels
 from stgraph.community import COMMUNITIES
+from stgraph.merge_tree import merge_tree
 
 from .tokens import clip
 
@@ -33,10 +34,44 @@ def test_edges(benchmark, x, kernel):
     benchmark(kernels.lattice_cosine, x, OFFSETS)
 
 
-def test_centrality(benchmark, x, kernel):
-    graph = build_graph(VideoTokens.from_grid(x))
-    partition = COMMUNITIES.build("components")(graph.prune(0.8))
+@pytest.fixture
+def graph(x, kernel):
+    return build_graph(VideoTokens.from_grid(x), join_at=0.8)
+
+
+@pytest.fixture
+def partition(graph):
+    return COMMUNITIES.build("components")(graph.prune(0.8))
+
+
+def test_norms(benchmark, graph):
+    benchmark(kernels.norms, graph.features, graph.token)
+
+
+def test_pairs(benchmark, graph):
+    benchmark(kernels.edge_cosine, graph.features, graph.norm, graph.token, graph.edge_index)
+
+
+def test_components(benchmark, graph):
+    benchmark(COMMUNITIES.build("components"), graph.prune(0.8))
+
+
+def test_merge_tree(benchmark, graph):
+    benchmark(merge_tree, graph)
+
+
+def test_centrality(benchmark, graph, partition):
     benchmark(graph.centrality, partition.labels, partition.sizes)
+
+
+def test_ranks(benchmark, graph, partition):
+    centrality = graph.centrality(partition.labels, partition.sizes)
+    benchmark(kernels.community_ranks, partition.labels, partition.sizes, centrality)
+
+
+def test_budget(benchmark, graph):
+    tier = (graph.norm > graph.norm.median()).to(torch.uint8)
+    benchmark(kernels.first_of, graph.norm, tier, graph.num_nodes * 3 // 10)
 
 
 def test_selection(benchmark, x, kernel):
