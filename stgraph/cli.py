@@ -330,6 +330,7 @@ def methods(
 def doctor() -> None:
     """Show what is installed and usable on this machine."""
     from rich.table import Table
+    from rich.text import Text
 
     from .doctor import checks
 
@@ -338,7 +339,7 @@ def doctor() -> None:
         table.add_column(column, overflow="fold")
     rows = checks()
     for check in rows:
-        table.add_row(check.name, f"[{'green' if check.usable else 'yellow'}]{check.state}[/]", check.purpose)
+        table.add_row(check.name, Text(check.state, "green" if check.usable else "yellow"), check.purpose)
     _console().print(table)
     if any(check.required and not check.usable for check in rows):
         raise StgraphError("a required part is missing; install again with: pip install stgraph-simdiff")
@@ -387,8 +388,9 @@ def _clip_bar(shown: bool) -> Iterator[Callable[[int, int], None] | None]:
 def _console() -> Any:
     from rich.console import Console
 
-    # Redirected output is not cut at 80 columns: a table in a file is for searching.
-    return Console(width=None if sys.stdout.isatty() else 200)
+    # Redirected output is not cut at 80 columns: a table in a file is for searching. What is in brackets is no markup:
+    # files are named so, and the extras of a package.
+    return Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False)
 
 
 def _word(value: Any) -> str:

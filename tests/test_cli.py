@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import resource
@@ -191,6 +192,14 @@ def test_not_finite_after_encoding(clip, monkeypatch):
         encode(clip.path, config)
 
 
+def test_what_is_in_brackets_is_printed(clip, tmp_path):
+    """Rich would take it for markup, and a word between colons for an emoji."""
+    output = tmp_path / "a[bold]b:smile:"
+    done = stgraph("compress", clip.path, "retention=0.3", "video.frames=8", "--output", output)
+    assert done.returncode == 0, done.stderr
+    assert f"report {output / 'report.html'}" in done.stdout
+
+
 def test_methods_and_doctor_and_sample(tmp_path):
     out = stgraph("methods").stdout
     for word in ("community=…", "components", "threshold=0.2", "simdiff", "random", "descriptor", "hf"):
@@ -200,6 +209,10 @@ def test_methods_and_doctor_and_sample(tmp_path):
     doctor = stgraph("doctor")
     assert doctor.returncode == 0
     assert "torch" in doctor.stdout
+    with pytest.MonkeyPatch.context() as patch:
+        found = importlib.util.find_spec
+        patch.setattr(importlib.util, "find_spec", lambda name: None if name == "igraph" else found(name))
+        assert 'pip install "stgraph-simdiff[graph]"' in stgraph("doctor").stdout
     assert "stgraph 0." in stgraph("--version").stdout
     assert stgraph("sample", tmp_path / "s.mp4").returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.events.json", "s.mp4"]

@@ -224,7 +224,7 @@ def test_errors_of_equal_rows_do_not_add_up(name, dim):
 def test_a_still_clip_is_summed_without_another_read(dtype):
     """Every token is in a group, and all groups in one community: nothing is left that the sums must be read for."""
     x = torch.ones(16, 14, 15, 3584, dtype=dtype)
-    norm, *cosines, groups = fused.lattice(x, 16, 0.8)
+    _, *cosines, groups = fused.lattice(x, 16, 0.8)
     labels, _ = fused.lattice_components(*cosines, 0.8, 16)
     assert bool((groups.member >= 0).all())
     assert not labels.any()
