@@ -24,6 +24,7 @@ SIZES = [
     (5, 3, 40, 3000),  # rows cut in two, two frames at a time
     (9, 40, 30, 8),  # frames cut between rows
     (1, 30, 12, 24),
+    (3, 5, 600, 4),  # rows as long as a tile may be large
     (33, 1, 7, 12),
 ]
 

@@ -39,21 +39,27 @@ INLINE int64_t tiles_of(const Lattice *x, const Tiling *cut)
     return (x->period ? x->frames / x->period : 0) * cut->deep * cut->down * cut->across;
 }
 
+/* The size of pieces of at most so many units that are as good as equal. */
+INLINE int64_t evenly(int64_t units, int64_t most)
+{
+    return larger(pieces_of(units, larger(pieces_of(units, most), 1)), 1);
+}
+
 static Tiling tiling(const Lattice *x)
 {
     const int64_t kept = larger(KEPT / larger(x->dim * size_of(x->dtype), 1), 1);
     Tiling cut;
-    cut.across = larger(pieces_of(x->width, larger(kept / 2, 8)), 1);
-    cut.width = pieces_of(x->width, cut.across);
-    cut.frames = smaller(larger(kept / larger(cut.width, 1) & ~1, 2), 8);
-    cut.down = larger(pieces_of(cut.frames * cut.width * x->height, TILE), 1);
-    cut.height = pieces_of(x->height, cut.down);
+    cut.width = evenly(x->width, larger(kept / 2, 8));
+    cut.frames = smaller(larger(kept / cut.width & ~1, 2), 8);
+    cut.height = evenly(x->height, larger(TILE / (cut.frames * cut.width), 1));
+    cut.across = pieces_of(x->width, cut.width);
+    cut.down = pieces_of(x->height, cut.height);
     cut.deep = pieces_of(x->period, cut.frames);
     cut.groups = cut.frames * cut.height * cut.width / least_of_group(x->dtype);
     return cut;
 }
 
-/* Numbers of each token; the cosines of its edges with the tokens to the left, above, and one frame before; and sums of
+/* The norm of each token; the cosines of its edges with the tokens to the left, above, and one frame before; and sums of
  * the unit vectors of groups: tokens of a tile that are joined inside it by edges of at least `threshold`. */
 typedef struct {
     const Lattice *x;
@@ -64,7 +70,7 @@ typedef struct {
     int64_t *group; /* of each token, -1 where it is in none */
     float *sums;    /* of the groups */
     int64_t room;   /* floats of a sum: whole steps */
-    char *scratch;  /* one for each thread */
+    char *scratch;  /* memory for a tile, one after the other for each thread */
 } LatticeJob;
 
 /* A group while its tile is looked at. */
@@ -233,7 +239,8 @@ INLINE void row_edges(const Tile *tile, int dtype, int64_t y)
             EDGE(left, column, k, 1, 1, tile->left[t], dots[0], x->column_stride)
             EDGE(above, y, y > tile->y, x->width, tile->width, tile->above[t * tile->width + k], dots[row],
                  x->row_stride)
-            EDGE(before, tile->past || t, t, area, tile->height * tile->width, tile->before[k], dots[2 * row], x->frame_stride)
+            EDGE(before, tile->past || t, t, area, tile->height * tile->width, tile->before[k], dots[2 * row],
+                 x->frame_stride)
         }
 }
 
