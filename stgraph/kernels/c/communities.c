@@ -13,13 +13,19 @@
 
 /* -- connected components ------------------------------------------------------------------------------------------ */
 
-/* Trees hang under their smallest vertex, and every look-up shortens the path it takes by half. */
+/* Every look-up shortens the path it takes by half. */
+INLINE int64_t root_of(int64_t *parent, int64_t v)
+{
+    while (parent[v] != v)
+        v = parent[v] = parent[parent[v]];
+    return v;
+}
+
+/* Trees hang under their smallest vertex, which is returned. */
 INLINE int64_t unite(int64_t *parent, int64_t a, int64_t b)
 {
-    while (parent[a] != a)
-        a = parent[a] = parent[parent[a]];
-    while (parent[b] != b)
-        b = parent[b] = parent[parent[b]];
+    a = root_of(parent, a);
+    b = root_of(parent, b);
     return a < b ? (parent[b] = a) : (parent[a] = b);
 }
 
@@ -87,11 +93,7 @@ int64_t merge_forest(const int64_t *left, const int64_t *right, int64_t edges, i
         size[v] = 1;
     }
     for (int64_t e = 0; e < edges; e++) {
-        int64_t a = left[e], b = right[e];
-        while (parent[a] != a)
-            a = parent[a] = parent[parent[a]];
-        while (parent[b] != b)
-            b = parent[b] = parent[parent[b]];
+        const int64_t a = root_of(parent, left[e]), b = root_of(parent, right[e]);
         if (a == b)
             continue;
         const int64_t first = smaller(a, b), second = larger(a, b);
@@ -122,8 +124,8 @@ int64_t merge_forest(const int64_t *left, const int64_t *right, int64_t edges, i
 
 /* The place of each vertex in its community, the largest centrality first, ties to the smaller index; `step` is how much
  * two must differ. Returns 0, or 1 when there is no memory. */
-int64_t community_ranks(const int64_t *labels, int64_t communities, const float *centrality,
-                        int64_t vertices, double step, int64_t *rank)
+int64_t community_ranks(const int64_t *labels, int64_t communities, const float *centrality, int64_t vertices,
+                        double step, int64_t *rank)
 {
     const int64_t digits = 1 << DIGIT, middle = 1 << (2 * DIGIT - 1);
     int64_t *order = malloc((2 * vertices + communities + 1) * sizeof *order);
