@@ -149,9 +149,16 @@ def _load(file: Path) -> ctypes.CDLL:
         function = getattr(loaded, name)
         function.argtypes = [_KINDS[kind] for kind in kinds]
         function.restype = ctypes.c_int64
-    runtime = getattr(ctypes.CDLL(None), "GOMP_parallel", None)  # torch makes its OpenMP runtime visible to all
-    loaded.use_runtime(ctypes.cast(runtime, ctypes.c_void_p) if runtime else None)
+    use_torch_threads(loaded)
     return loaded
+
+
+def use_torch_threads(loaded: ctypes.CDLL) -> None:
+    """Have the library do its work by the threads of torch's OpenMP runtime, which torch makes visible to all, where
+    there is one.
+    """
+    runtime = getattr(ctypes.CDLL(None), "GOMP_parallel", None)
+    loaded.use_runtime(ctypes.cast(runtime, ctypes.c_void_p) if runtime else None)
 
 
 def _level() -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -183,3 +185,37 @@ def test_a_forked_process_has_threads_of_its_own():
     """Those of torch's OpenMP runtime are gone there, and who waits for them waits for ever."""
     done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == "0\n"
+
+
+def test_helpers_that_come_late_are_done_without_for_a_while():
+    """As where other work keeps the cores busy: the runtime is asked again after 8 jobs, then after 16, and so on."""
+    x, rows = torch.randn(4096, 256), torch.arange(4096)
+    work = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    parallel = ctypes.CFUNCTYPE(None, work, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    asked, late = [], True
+
+    def runtime(take, job, threads, flags):
+        take(job)
+        asked.append(threads)
+        if late:
+            time.sleep(0.05)
+
+    fake = parallel(runtime)
+    before = torch.get_num_threads()
+    with kernels.use("fused"):
+        expected = kernels.norms(x, rows)
+        torch.set_num_threads(2)
+        try:
+            library.library().use_runtime(ctypes.cast(fake, ctypes.c_void_p))
+            for jobs, times in ((1, 1), (8, 1), (1, 2), (16, 2), (1, 3)):
+                for _ in range(jobs):
+                    assert torch.equal(kernels.norms(x, rows), expected)
+                assert len(asked) == times
+            late = False
+            for _ in range(32 + 5):
+                kernels.norms(x, rows)
+            assert len(asked) == 3 + 5, "nobody is late any more, so help is taken every time"
+        finally:
+            torch.set_num_threads(before)
+            library.use_torch_threads(library.library())
+    assert asked == [2] * 8

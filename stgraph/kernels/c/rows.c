@@ -2,23 +2,6 @@
 
 #include "rows.h"
 
-#include <unistd.h>
-
-static Parallel *runtime;
-static pid_t runtime_of;
-
-Parallel *parallel_runtime(void)
-{
-    return runtime_of == getpid() ? runtime : NULL;
-}
-
-int64_t use_runtime(Parallel *parallel)
-{
-    runtime = parallel;
-    runtime_of = getpid();
-    return 0;
-}
-
 typedef struct {
     const Rows *x;
     double *out;

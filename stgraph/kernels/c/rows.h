@@ -14,8 +14,6 @@
 #define STGRAPH_ROWS_H
 
 #include <math.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -39,8 +37,6 @@
 
 /* A cache line in bytes. */
 #define LINE 64
-
-#define MAX_THREADS 256
 
 #define INLINE static inline __attribute__((always_inline))
 #define NOINLINE __attribute__((noinline))
@@ -82,57 +78,15 @@ INLINE int64_t pieces_of(int64_t units, int64_t most)
     return (units + most - 1) / most;
 }
 
-/* -- threads ------------------------------------------------------------------------------------------------------- */
+/* -- threads: threads.c -------------------------------------------------------------------------------------------- */
 
+#define MAX_THREADS 256
+
+/* Do the units from start to stop of a job, as one of several threads. */
 typedef void Work(const void *job, int64_t thread, int64_t start, int64_t stop);
 
-typedef struct {
-    Work *work;
-    const void *job;
-    int64_t units, chunk;
-    atomic_int_fast64_t next, threads;
-} Share;
-
-static inline void *take_chunks(void *pointer)
-{
-    Share *share = pointer;
-    const int64_t thread = atomic_fetch_add(&share->threads, 1);
-    int64_t start;
-    while ((start = atomic_fetch_add(&share->next, share->chunk)) < share->units)
-        share->work(share->job, thread, start, smaller(start + share->chunk, share->units));
-    return NULL;
-}
-
-/* GOMP_parallel of the OpenMP runtime that torch uses, where there is one; NULL elsewhere and in a forked process, whose
- * runtime has lost its threads. */
-typedef void Parallel(void (*work)(void *), void *job, unsigned threads, unsigned flags);
-Parallel *parallel_runtime(void);
-
-static inline void take_chunks_in_parallel(void *share)
-{
-    take_chunks(share);
-}
-
-/* Do all units of a job, each thread taking the next chunk. A thread that cannot be had is no loss: others do its part.
- * Threads are torch's own, which after its operations wait busily for more: others would have no core to run on. Where
- * torch has none, fresh ones cost microseconds. */
-static inline void share(Work *work, const void *job, int64_t units, int64_t chunk, int64_t threads)
-{
-    Share shared = {work, job, units, chunk, 0, 0};
-    pthread_t helpers[MAX_THREADS];
-    int64_t started = 0;
-    threads = smaller(smaller(threads, MAX_THREADS), pieces_of(units, chunk));
-    Parallel *parallel = threads > 1 ? parallel_runtime() : NULL;
-    if (parallel) {
-        parallel(take_chunks_in_parallel, &shared, (unsigned)threads, 0);
-        return;
-    }
-    while (started < threads - 1 && !pthread_create(&helpers[started], NULL, take_chunks, &shared))
-        started++;
-    take_chunks(&shared);
-    while (started)
-        pthread_join(helpers[--started], NULL);
-}
+/* Do all units of a job, each of at most so many threads taking the next chunk. */
+void share(Work *work, const void *job, int64_t units, int64_t chunk, int64_t threads);
 
 /* -- reading features ---------------------------------------------------------------------------------------------- */
 
