@@ -102,7 +102,7 @@ class SpatioTemporalGraph:
             num_videos=1,
             token=self.token[rows],
             norm=self.norm[rows],
-            groups=self.groups and self.groups.rows(rows),
+            groups=None if self.groups is None else self.groups.rows(rows),
         )
 
     def pairs(self, offset: Offset) -> Tensor:

@@ -110,9 +110,8 @@ def kernels_on(device: torch.device, dtype: torch.dtype = torch.float32) -> Modu
 
 def direct_kernels(x: torch.Tensor) -> ModuleType | None:
     """The module that has what the paper's selection needs on a grid like ``x`` (..., d), or None."""
-    if kernels_for(x) is reference or x.stride(-1) != 1 or x.is_neg():
-        return None
-    return kernels_for(x)
+    module = kernels_for(x)
+    return None if module is reference or x.stride(-1) != 1 or x.is_neg() else module
 
 
 def compile_now() -> None:

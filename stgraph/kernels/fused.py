@@ -63,26 +63,23 @@ def lattice_cosine(
 ) -> tuple[Tensor, list[Tensor], Groups | None]:
     """As :func:`.reference.lattice_cosine`; the paper's edges in one pass, any others pair by pair."""
     x = x.resolve_neg()
-    known: dict[tuple[int, int, int], Tensor] = {}
+    found: dict[tuple[int, int, int], Tensor] = {}
     groups = None
-    strides = zip(x.shape[:3], x.stride()[:3], strict=True)
-    frame, row, column = (torch.arange(size) * stride for size, stride in strides)
-    place = (frame[:, None, None] + row[:, None] + column).flatten()
-    if x.stride(3) == 1:
-        norm, *cosines, groups = lattice(x, len(x), join_at)
-        known = dict(zip(PAPER_OFFSETS, cosines, strict=True))
+    if x.stride(3) == 1 and not set(PAPER_OFFSETS).isdisjoint(offsets):
+        joins = set(PAPER_OFFSETS).issubset(offsets)  # else groups would be joined by edges that nobody asked for
+        norm, *cosines, groups = lattice(x, len(x), join_at if joins else NEVER)
+        found = {offset: edge_ends(c, offset)[1] for c, offset in zip(cosines, PAPER_OFFSETS, strict=True)}
     else:
-        norm = _norms(x, place).view(x.shape[:3])
-    vertices = torch.arange(len(place)).view(x.shape[:3])
-    found = []
-    for offset in offsets:
-        left, right = edge_ends(vertices, offset)
-        if offset in known:
-            found.append(edge_ends(known[offset], offset)[1])
-        else:
+        norm = _norms(x, _grid_places(x)).view(x.shape[:3])
+    others = [offset for offset in offsets if offset not in found]
+    if others:
+        place = _grid_places(x)
+        vertices = torch.arange(len(place)).view(x.shape[:3])
+        for offset in others:
+            left, right = edge_ends(vertices, offset)
             pairs = left.flatten(), right.flatten()
-            found.append(_cosines(x, norm.flatten(), place, *pairs).view(left.shape))
-    return norm, found, groups
+            found[offset] = _cosines(x, norm.flatten(), place, *pairs).view(left.shape)
+    return norm, [found[offset] for offset in offsets], groups
 
 
 def lattice(x: Tensor, period: int, join_at: float = NEVER) -> tuple[Tensor, Tensor, Tensor, Tensor, Groups]:
@@ -247,6 +244,12 @@ def _cosines(features: Tensor, norm: Tensor, offset: Tensor, left: Tensor, right
 def _rows(features: Tensor, offset: Tensor, norm: Tensor) -> _Rows:
     numbers = {"dtype": DTYPES[features.dtype], "dim": features.shape[-1], "step": features.stride(-1)}
     return _Rows(features=features, **numbers, offset=offset, norm=norm)
+
+
+def _grid_places(x: Tensor) -> Tensor:
+    """The first element of each token of a (T, H, W, d) grid."""
+    frame, row, column = (torch.arange(size) * stride for size, stride in zip(x.shape[:3], x.stride()[:3], strict=True))
+    return (frame[:, None, None] + row[:, None] + column).flatten()
 
 
 def _places(features: Tensor, rows: Tensor) -> Tensor:

@@ -169,7 +169,7 @@ typedef struct {
     int64_t *begins, *sizes;      /* where they begin, and how many they are */
     int64_t *late;                /* how many are to be summed, as no group has them */
     int64_t *first_group, *group; /* the groups of community c are group[first_group[c]] up to that of c + 1 */
-    int64_t communities, members;
+    int64_t communities;
     const float *const *sums;     /* of the groups */
     float *own;                   /* two sums for each thread */
     int64_t room;                 /* floats of a sum */
@@ -382,7 +382,7 @@ int64_t centrality(const Rows *x, const int64_t *labels, const int64_t *sizes, i
         int64_t *order = numbers, *begins = order + members, *many = begins + shared, *late = many + shared;
         int64_t *first_group = late + shared, *listed = first_group + shared + 1, *community = listed + groups;
         int64_t *number = community + groups, *next = number + communities, *next_known = next + communities;
-        CommunityJob job = {x, order, begins, many, late, first_group, listed, shared, members, sums, own, room, out};
+        CommunityJob job = {x, order, begins, many, late, first_group, listed, shared, sums, own, room, out};
         communities_of_groups(labels, group, vertices, groups, community);
 #define KNOWN(v) (group && group[v] >= 0 && community[group[v]] >= 0)
         int64_t place = 0, n = 0;

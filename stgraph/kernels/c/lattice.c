@@ -71,6 +71,7 @@ typedef struct {
     float *sums;    /* of the groups */
     int64_t room;   /* floats of a sum: whole steps */
     char *scratch;  /* memory for a tile, one after the other for each thread */
+    int64_t bytes;  /* of it for one */
 } LatticeJob;
 
 /* A group while its tile is looked at. */
@@ -380,7 +381,7 @@ static void lattice_work(const void *pointer, int64_t thread, int64_t start, int
 {
     const LatticeJob *job = pointer;
     Tile tile;
-    tile_of(job, &tile, job->scratch + thread * tile_of(job, &tile, job->scratch));
+    tile_of(job, &tile, job->scratch + thread * job->bytes);
     for (int64_t unit = start; unit < stop; unit++)
         SPECIALISE(job->x->dtype, tile_work(job, &tile, dtype, unit))
 }
@@ -402,10 +403,11 @@ int64_t lattice_room(const Lattice *x)
 int64_t lattice_cosines(const Lattice *x, double threshold, double *norm, float *left, float *above, float *before,
                         int64_t *group, float *sums, int64_t threads)
 {
-    LatticeJob job = {x, tiling(x), threshold, norm, left, above, before, group, sums, room_of(x->dim), NULL};
+    LatticeJob job = {x, tiling(x), threshold, norm, left, above, before, group, sums, room_of(x->dim), NULL, 0};
     Tile tile;
     threads = smaller(threads, MAX_THREADS);
-    job.scratch = aligned_alloc(LINE, larger(threads * tile_of(&job, &tile, NULL), LINE));
+    job.bytes = tile_of(&job, &tile, NULL);
+    job.scratch = aligned_alloc(LINE, larger(threads * job.bytes, LINE));
     if (!job.scratch)
         return 1;
     share(lattice_work, &job, tiles_of(x, &job.cut), 1, threads);

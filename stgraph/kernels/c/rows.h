@@ -1,8 +1,9 @@
 /* What all fused CPU kernels share: reading rows of features, products of rows, sums of unit vectors, threads.
  *
- * The kernels are plain C, compiled once on the machine that runs them, called through ctypes. Every dot product is summed in LANES float32 lanes: the features of one BLOCK after the other, whose sums are then
- * added up. So no sum is long, and its error is far below the grid that cosines are rounded to. Rows so large or so
- * small that float32 products would overflow or vanish are taken again in float64.
+ * The kernels are plain C, compiled once on the machine that runs them, called through ctypes. Every dot product is
+ * summed in LANES float32 lanes: the features of one BLOCK after the other, whose sums are then added up. So no sum is
+ * long, and its error is far below the grid that cosines are rounded to. Rows so large or so small that float32 products
+ * would overflow or vanish are taken again in float64.
  *
  * Memory is the limit, so rows are read as few times as possible, and what comes next is asked for early: processors
  * that follow one run of addresses by themselves lose track of four at once.
