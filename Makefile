@@ -49,9 +49,9 @@ $(LMMS)/.ready: pyproject.toml constraints-lmms.txt | $(BIN)/python
 	@touch $@
 
 test-lmms-eval: $(LMMS)/.ready ## lmms-eval with stgraph as its model, and PyAV before 16 (downloads 2 GB)
-	$(LMMS)/bin/python -m pytest -o addopts= -m lmms_eval tests/evaluation
+	$(LMMS)/bin/python -m pytest -o addopts= -m lmms_eval tests/integrations
 	# Clips with a display matrix or a cover picture cannot be written by this PyAV.
-	$(LMMS)/bin/python -m pytest -o addopts= -m 'not slow' tests/test_video.py \
+	$(LMMS)/bin/python -m pytest -o addopts= -m 'not slow' tests/video/test_video.py \
 	  -k 'not rotation and not skewed and not shorter_side and not cover'
 
 lint: $(VENV)/.test ## Ruff and mypy

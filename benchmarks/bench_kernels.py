@@ -7,7 +7,7 @@ import torch
 
 from stgraph import STSimDiff, VideoTokens, build_graph, kernels
 from stgraph.community import COMMUNITIES
-from stgraph.merge_tree import merge_tree
+from stgraph.graph.merge_tree import merge_tree
 
 from .tokens import clip
 

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from stgraph import STSimDiff, VideoQA
+from stgraph.app.compare import markdown
 from stgraph.budget import ceil_share
-from stgraph.compare import markdown
-from stgraph.flops import MODELS, Decoder, VideoLLM
+from stgraph.models.flops import MODELS, Decoder, VideoLLM
 from stgraph.models.prompt import Prompt
 from stgraph.video import Video
 

@@ -18,9 +18,9 @@ from torch import Tensor
 from stgraph import STSimDiff, VideoTokens, read_video
 from stgraph.encoders import ENCODERS
 from stgraph.importance import IMPORTANCES
-from stgraph.metrics import evaluate
 from stgraph.sample import event_tokens, load_events, render_events, render_sample
 from stgraph.selectors import SELECTORS
+from stgraph.selectors.metrics import evaluate
 
 from .tokens import SHOT, clip
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from stgraph import compress_many, read_video
-from stgraph.config import resolve
+from stgraph.app.config import resolve
 from stgraph.sample import render_sample
 from stgraph.video import write_video
 

@@ -18,7 +18,7 @@ import torch
 
 from stgraph import SpatioTemporalGraph, VideoTokens, build_graph, kernels
 from stgraph.community import ConnectedComponents
-from stgraph.merge_tree import merge_tree
+from stgraph.graph.merge_tree import merge_tree
 
 BACKENDS = ("scipy", "fused")
 """What finds components: scipy beside the reference kernels, the fused kernels' own union-find."""

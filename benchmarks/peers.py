@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from stgraph import Signals, VideoTokens, kernels
-from stgraph.compare import markdown
+from stgraph.app.compare import markdown
 from stgraph.selectors import SELECTORS
 
 from .tokens import clip, similar_share

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from stgraph.compare import Cell, markdown
-from stgraph.config import Config, resolve
+from stgraph.app.compare import Cell, markdown
+from stgraph.app.config import Config, resolve
 from stgraph.errors import StgraphError, check_choice
 from stgraph.registry import GROUPS, registry
 

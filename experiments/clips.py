@@ -9,8 +9,8 @@ from typing import NamedTuple, cast
 
 from torch import Tensor
 
-from stgraph.config import Config
-from stgraph.pipeline import encode
+from stgraph.app.config import Config
+from stgraph.app.pipeline import encode
 from stgraph.sample import Kind, render_events, render_sample, save_events
 from stgraph.signals import Signals
 from stgraph.tokens import VideoTokens

@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
-from stgraph.metrics import evaluate
 from stgraph.selectors import Selector
+from stgraph.selectors.metrics import evaluate
 
 from .clips import Clip
 
@@ -24,9 +24,9 @@ def without_model(clip: Clip, selector: Selector) -> Figures:
     """Figures that need no language model.
 
     Returns:
-        ``coverage`` and ``reconstruction error`` as :class:`stgraph.metrics.Quality` defines them, the recall of each
-        kind of known event, ``communities``, and ``candidates``: representatives and events before trimming, as a
-        multiple of the budget.
+        ``coverage`` and ``reconstruction error`` as :class:`stgraph.selectors.metrics.Quality` defines them, the recall
+        of each kind of known event, ``communities``, and ``candidates``: representatives and events before trimming, as
+        a multiple of the budget.
     """
     selection = selector(clip.tokens, clip.signals)
     quality = evaluate(clip.tokens, selection, clip.events)

@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from stgraph.compare import combinations
-from stgraph.config import Config, resolve
+from stgraph.app.compare import combinations
+from stgraph.app.config import Config, resolve
+from stgraph.app.output import check_output
 from stgraph.errors import StgraphError, check_choice, check_number, nearest
-from stgraph.output import check_output
 from stgraph.registry import GROUPS, registry
 from stgraph.sample import KINDS
 

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stgraph.app.compare import markdown
+from stgraph.app.config import Config
 from stgraph.budget import ceil_shares
 from stgraph.community import COMMUNITIES, Partition
 from stgraph.community.components import ConnectedComponents
-from stgraph.compare import markdown
-from stgraph.config import Config
 from stgraph.difference import Difference, DifferenceDetector
 from stgraph.errors import StgraphError
+from stgraph.graph.merge_tree import merge_tree
 from stgraph.kernels import community_ranks
-from stgraph.merge_tree import merge_tree
 from stgraph.registry import registry
 from stgraph.selectors.simdiff import Analysis, STSimDiff
 from stgraph.tokens import VideoTokens

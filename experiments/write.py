@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stgraph.compare import Cell
-from stgraph.output import output_folder
-from stgraph.pipeline import versions
+from stgraph.app.compare import Cell
+from stgraph.app.output import output_folder
+from stgraph.app.pipeline import versions
 
 from .score import RECALL, Figures
 from .settings import MARK, Settings

@@ -12,28 +12,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and documentation read; the table below is what runs
+    from .app.ask import Answer as Answer
+    from .app.ask import VideoQA as VideoQA
+    from .app.batch import Outcome as Outcome
+    from .app.batch import compress_many as compress_many
     from .community.partition import Partition as Partition
     from .difference.base import Difference as Difference
     from .difference.events import Event as Event
-    from .edges import MotionEdges as MotionEdges
-    from .edges import SpatialEdges as SpatialEdges
-    from .edges import TemporalEdges as TemporalEdges
     from .errors import StgraphError as StgraphError
     from .graph import SpatioTemporalGraph as SpatioTemporalGraph
     from .graph import build_graph as build_graph
-    from .loader import Outcome as Outcome
-    from .loader import compress_many as compress_many
-    from .merge_tree import MergeTree as MergeTree
-    from .merge_tree import merge_tree as merge_tree
-    from .qa import Answer as Answer
-    from .qa import VideoQA as VideoQA
+    from .graph.edges import MotionEdges as MotionEdges
+    from .graph.edges import SpatialEdges as SpatialEdges
+    from .graph.edges import TemporalEdges as TemporalEdges
+    from .graph.merge_tree import MergeTree as MergeTree
+    from .graph.merge_tree import merge_tree as merge_tree
     from .selectors.base import Selector as Selector
     from .selectors.selection import Selection as Selection
     from .selectors.selection import Verdict as Verdict
     from .selectors.simdiff import STSimDiff as STSimDiff
+    from .selectors.streaming import StreamWindow as StreamWindow
+    from .selectors.streaming import stream as stream
     from .signals import Signals as Signals
-    from .streaming import StreamWindow as StreamWindow
-    from .streaming import stream as stream
     from .tokens import Grid as Grid
     from .tokens import VideoTokens as VideoTokens
     from .video import Video as Video
@@ -52,13 +52,13 @@ _EXPORTS = {
     "read_blocks": "video",
     "read_video": "video",
     "write_video": "video",
-    "SpatialEdges": "edges",
-    "TemporalEdges": "edges",
-    "MotionEdges": "edges",
+    "SpatialEdges": "graph.edges",
+    "TemporalEdges": "graph.edges",
+    "MotionEdges": "graph.edges",
     "SpatioTemporalGraph": "graph",
     "build_graph": "graph",
-    "MergeTree": "merge_tree",
-    "merge_tree": "merge_tree",
+    "MergeTree": "graph.merge_tree",
+    "merge_tree": "graph.merge_tree",
     "Partition": "community.partition",
     "Difference": "difference.base",
     "Event": "difference.events",
@@ -66,12 +66,12 @@ _EXPORTS = {
     "Selector": "selectors.base",
     "STSimDiff": "selectors.simdiff",
     "Verdict": "selectors.selection",
-    "Outcome": "loader",
-    "compress_many": "loader",
-    "StreamWindow": "streaming",
-    "stream": "streaming",
-    "Answer": "qa",
-    "VideoQA": "qa",
+    "Outcome": "app.batch",
+    "compress_many": "app.batch",
+    "StreamWindow": "selectors.streaming",
+    "stream": "selectors.streaming",
+    "Answer": "app.ask",
+    "VideoQA": "app.ask",
 }
 
 __all__ = ["__version__", *_EXPORTS]

@@ -147,9 +147,9 @@ def registry(group: str) -> Registry[Any]:
 
 GROUPS = {
     "encoder": "stgraph.encoders",
-    "spatial": "stgraph.edges",
-    "temporal": "stgraph.edges",
-    "similarity_threshold": "stgraph.thresholds",
+    "spatial": "stgraph.graph.edges",
+    "temporal": "stgraph.graph.edges",
+    "similarity_threshold": "stgraph.graph.thresholds",
     "community": "stgraph.community",
     "difference": "stgraph.difference",
     "importance": "stgraph.importance",

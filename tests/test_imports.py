@@ -32,7 +32,7 @@ def test_help_is_light():
     code = """
 import contextlib, io, sys
 sys.argv = ["stgraph", "--help"]
-from stgraph.cli import main
+from stgraph.app.cli import main
 with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
     main()
 """

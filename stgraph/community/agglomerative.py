@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import check_number
 from ..graph import SpatioTemporalGraph
-from ..merge_tree import merge_tree
+from ..graph.merge_tree import merge_tree
 from .base import CommunityDetector
 
 
@@ -22,7 +22,7 @@ class Agglomerative(CommunityDetector):
     set ``similarity_threshold=-1`` to leave the cut to this method alone. Equal weights merge in the order of the
     graph's edges, so that the wanted number is met exactly. Exact, O(E log E), without a seed; any weights.
 
-    Source: single linkage by a maximum spanning forest (Gower and Ross, 1969), see :mod:`stgraph.merge_tree`.
+    Source: single linkage by a maximum spanning forest (Gower and Ross, 1969), see :mod:`stgraph.graph.merge_tree`.
 
     Attributes:
         communities: wanted number in each video, ≥ 1; merging stops there. None for ⌈√V⌉ of V vertices, as many

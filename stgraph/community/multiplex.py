@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..edges import SPATIAL, TEMPORAL
 from ..errors import check_choice, check_number
 from ..graph import SpatioTemporalGraph
+from ..graph.edges import SPATIAL, TEMPORAL
 from ..optional import require
 from .base import CommunityDetector, check_seed
 from .edge_list import edge_list

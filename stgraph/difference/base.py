@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..edges import TEMPORAL
 from ..errors import StgraphError
 from ..graph import SpatioTemporalGraph
+from ..graph.edges import TEMPORAL
 from ..kernels import places, take
 from .events import Event, group_events
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..edges import SpatialEdges
 from ..graph import SpatioTemporalGraph
+from ..graph.edges import SpatialEdges
 from .threshold import Threshold
 
 

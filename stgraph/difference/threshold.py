@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..errors import check_number
-from ..graph import SpatioTemporalGraph, on_grid
+from ..graph.spatiotemporal import SpatioTemporalGraph, on_grid
 from .base import DifferenceDetector
 
 

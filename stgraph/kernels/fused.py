@@ -194,7 +194,7 @@ def community_ranks(labels: Tensor, sizes: Tensor, centrality: Tensor) -> Tensor
 
 
 def merge_forest(num_nodes: int, edge_index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The spanning forest of the earliest edges, and what it merges: as :func:`stgraph.merge_tree.merge_forest`.
+    """The spanning forest of the earliest edges, and what it merges: as :func:`stgraph.graph.merge_tree.merge_forest`.
 
     Raises:
         MemoryError: there is no room for a few numbers per vertex.

@@ -11,8 +11,8 @@ from torch import Tensor
 from ..community.partition import Partition
 from ..difference.base import DifferenceDetector
 from ..difference.none import NoDifference
-from ..edges import SpatialBuilder, TemporalBuilder
 from ..graph import SpatioTemporalGraph, build_graph
+from ..graph.edges import SpatialBuilder, TemporalBuilder
 from ..importance.base import Evidence, Importance
 from ..registry import group_field, registry
 from ..signals import Signals

@@ -17,15 +17,15 @@ from torch import Tensor
 from ..budget import ceil_shares
 from ..community.components import ConnectedComponents
 from ..difference.threshold import Threshold
-from ..edges import SpatialEdges, TemporalEdges
-from ..graph import on_grid
+from ..graph.edges import SpatialEdges, TemporalEdges
+from ..graph.spatiotemporal import on_grid
+from ..graph.thresholds import Fixed
 from ..importance.attention import EncoderAttention, LanguageModelAttention
 from ..importance.auto import Auto
 from ..importance.graph import Novelty
 from ..kernels import direct_kernels, places, snap, take
 from ..registry import registry
 from ..signals import Signals
-from ..thresholds import Fixed
 from ..tokens import VideoTokens, check_finite
 from .base import Clock, Ranking
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ..budget import ceil_share, ceil_shares
 from ..community.partition import Partition
-from ..edges import TEMPORAL
-from ..graph import SpatioTemporalGraph, on_grid
+from ..graph.edges import TEMPORAL
+from ..graph.spatiotemporal import SpatioTemporalGraph, on_grid
+from ..graph.thresholds import ChosenThreshold
 from ..kernels import snap
-from ..thresholds import ChosenThreshold
 
 
 def strict_in_space(similar: SpatioTemporalGraph, thresholds: Sequence[ChosenThreshold]) -> SpatioTemporalGraph:

@@ -14,14 +14,14 @@ from ..community.base import CommunityDetector
 from ..community.components import ConnectedComponents
 from ..community.partition import Partition
 from ..difference.base import Difference, DifferenceDetector
-from ..edges import SPATIAL, TEMPORAL, SpatialBuilder, TemporalBuilder
 from ..errors import StgraphError, check_choice
 from ..graph import SpatioTemporalGraph, build_graph
+from ..graph.edges import SPATIAL, TEMPORAL, SpatialBuilder, TemporalBuilder
+from ..graph.thresholds import Fixed, SimilarityThreshold, describe, prune_by_video
 from ..importance.base import Evidence, Importance
 from ..kernels import community_ranks
 from ..registry import group_field, registry
 from ..signals import Signals
-from ..thresholds import Fixed, SimilarityThreshold, describe, prune_by_video
 from ..tokens import VideoTokens
 from .base import Clock, Ranking, Selector
 from .direct import prepare_directly

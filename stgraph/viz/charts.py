@@ -10,9 +10,9 @@ import numpy as np
 from ..community.partition import Partition
 from ..difference.base import Difference
 from ..difference.events import Event
-from ..edges import TEMPORAL
 from ..errors import StgraphError, check_number
 from ..graph import SpatioTemporalGraph
+from ..graph.edges import TEMPORAL
 from ..selectors.selection import KEPT, Selection, Verdict
 from ..tokens import Grid
 from ..video import Video

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..difference.base import Difference
-from ..edges import TEMPORAL
 from ..errors import StgraphError
 from ..graph import SpatioTemporalGraph
+from ..graph.edges import TEMPORAL
 from ..selectors.selection import Selection, Verdict
 from ..tokens import Grid
 

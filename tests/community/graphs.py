@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stgraph import SpatioTemporalGraph, VideoTokens, build_graph
-from stgraph.edges import SPATIAL
+from stgraph.graph.edges import SPATIAL
 
 from ..strategies import features
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stgraph import StgraphError, STSimDiff, VideoTokens, doctor, kernels
+from stgraph import StgraphError, STSimDiff, VideoTokens, kernels
+from stgraph.app import doctor
 from stgraph.kernels import library
 from stgraph.kernels.library import UnavailableError, build
 
@@ -57,7 +58,7 @@ def test_without_fused_kernels_one_warning_says_why(trouble, tmp_path):
 
 
 def test_importing_compiles_nothing(tmp_path):
-    assert run("import stgraph.cli, stgraph.selectors.simdiff", tmp_path).returncode == 0
+    assert run("import stgraph.app.cli, stgraph.selectors.simdiff", tmp_path).returncode == 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -74,9 +75,9 @@ def test_waiting_for_the_compiler(tmp_path):
 
 def test_the_first_run_of_the_command_line_waits(tmp_path):
     words = "['stgraph', 'methods', 'community']", "['stgraph', 'compress', 'none.mp4', '--quiet']"
-    run(f"import sys; sys.argv = {words[0]}; from stgraph.cli import main; main()", tmp_path)
+    run(f"import sys; sys.argv = {words[0]}; from stgraph.app.cli import main; main()", tmp_path)
     assert list(tmp_path.iterdir()) == []
-    run(f"import sys; sys.argv = {words[1]}; from stgraph.cli import main; main()", tmp_path)
+    run(f"import sys; sys.argv = {words[1]}; from stgraph.app.cli import main; main()", tmp_path)
     assert [file.suffix for file in (tmp_path / "stgraph").iterdir()] == [".so"]
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stgraph import Signals, StgraphError, STSimDiff, Verdict, VideoTokens
+from stgraph.app.config import resolve
 from stgraph.budget import ceil_share
-from stgraph.config import resolve
 from stgraph.selectors import SELECTORS, direct
 from stgraph.selectors.framefusion import FrameFusion
 from stgraph.selectors.rounds import LayerBudget

@@ -1,0 +1,1 @@
+"""What the command line runs: configuration, pipeline, comparison, batches, streams, questions, output folders."""

@@ -1,0 +1,470 @@
+"""The command line; ``stgraph --help`` lists its commands."""
+
+# Only typer is imported here; every command loads what it needs, so that --help is instant.
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from .. import __version__
+from ..errors import StgraphError
+
+if TYPE_CHECKING:
+    from .ask import Answer
+    from .pipeline import Run
+
+app = typer.Typer(
+    name="stgraph",
+    help="Graph analytics for video-token compression: what is redundant, what happens, what to keep.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads this annotation at run time
+    typer.Argument(
+        help="Settings such as retention=0.3 community=leiden difference.threshold=0.15", show_default=False
+    ),
+]
+
+ConfigFile = Annotated[Optional[Path], typer.Option("--config", "-c", help="YAML file of settings.")]  # noqa: UP045
+EventsFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--events", help="Known events, as `stgraph sample` writes them."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that the folder holds.")]
+AllowCorrupt = Annotated[bool, typer.Option("--allow-corrupt", help="Use what can be decoded of a damaged file.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+def main() -> None:
+    """Run the command line; bad input ends with one sentence and exit code 2."""
+    try:
+        app()
+    except StgraphError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; nothing was written", err=True)
+        sys.exit(130)
+
+
+def _ready() -> None:
+    """The same kernels in the first run on a machine as in all others."""
+    from ..kernels import compile_now
+
+    compile_now()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"stgraph {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def compress(
+    video: Annotated[Path, typer.Argument(help="Video file.", show_default=False)],
+    overrides: Overrides = None,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", help="Folder for the results.", show_default="outputs/<name of the video>"),
+    ] = None,
+    config: ConfigFile = None,
+    events: EventsFile = None,
+    overwrite: Overwrite = False,
+    allow_corrupt: AllowCorrupt = False,
+    quiet: Quiet = False,
+) -> None:
+    """Select the tokens of a video; write selection, pictures and a report."""
+    _ready()
+    from .config import load_config, resolve
+    from .output import check_output
+    from .pipeline import compress as select
+    from .pipeline import encode, save
+
+    output = output or Path("outputs") / video.stem
+    settings = resolve(overrides or [], load_config(config) if config else None)
+    check_output(output, overwrite=overwrite)
+    progress = not quiet and sys.stderr.isatty()
+    encoded = encode(video, settings, events=events, allow_corrupt=allow_corrupt, progress=progress)
+    run = select(encoded, settings)
+    save(run, output, overwrite=overwrite)
+    if not quiet:
+        _print_run(run, output)
+
+
+@app.command()
+def compare(
+    video: Annotated[Path, typer.Argument(help="Video file.", show_default=False)],
+    overrides: Overrides = None,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", help="Folder for table and figure.", show_default="outputs/compare-<video>"),
+    ] = None,
+    config: ConfigFile = None,
+    events: EventsFile = None,
+    overwrite: Overwrite = False,
+    allow_corrupt: AllowCorrupt = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare settings with several values, such as community=components,leiden or 'selector=glob(*)', on the same
+    tokens.
+    """
+    _ready()
+    from rich.table import Table
+
+    from . import compare as comparison
+    from .config import load_config
+    from .output import check_output
+    from .pipeline import encode
+
+    output = output or Path("outputs") / f"compare-{video.stem}"
+    chosen = comparison.combinations(overrides or [], load_config(config) if config else None)
+    check_output(output, overwrite=overwrite, mark="compare.json")
+    progress = not quiet and sys.stderr.isatty()
+    encoded = encode(video, chosen[0][1], events=events, allow_corrupt=allow_corrupt, progress=progress)
+    found = comparison.compare(encoded.tokens, encoded.signals, chosen, events=encoded.events)
+    comparison.save(found, output, f"{video.name}, {len(encoded.tokens)} tokens", overwrite=overwrite)
+    if not quiet:
+        short = comparison.summary(found.results)
+        heads, rows = short or comparison.table(found.results)
+        printed = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+        for number, head in enumerate(heads):
+            name = number < (1 if short else len(found.results[0].words or [""]))
+            title = head.rpartition(".")[2].replace("_", " ") if name else head
+            printed.add_column(title, justify="left" if name else "right", no_wrap=False, max_width=15 if name else 14)
+        for row in rows:
+            printed.add_row(*map(comparison.text, row))
+        _console().print(printed)
+        for note in found.notes:
+            _console().print(f"note: {note}", highlight=False)
+        _console().print(f"table and figure in {output}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def ask(
+    video: Annotated[Path, typer.Argument(help="Video file.", show_default=False)],
+    question: Annotated[str, typer.Argument(help="What to ask about it.", show_default=False)],
+    overrides: Overrides = None,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Folder of a video LLM, or its model id.", show_default=False)
+    ] = "",
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", help="Folder for answer, selection and report.", show_default="none is written"),
+    ] = None,
+    trim: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Drop tokens before the LLM, or inside it: before, inside.", show_default="the method's own"),
+    ] = None,
+    layer: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="With --trim inside, the first layer without the trimmed tokens.", show_default="2"),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Length of the answer at most.")] = 64,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    config: ConfigFile = None,
+    overwrite: Overwrite = False,
+    allow_corrupt: AllowCorrupt = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer and nothing else.")] = False,
+) -> None:
+    """Ask a video LLM about a video of which it sees only the tokens that are kept."""
+    _ready()
+    from ..video import read_video
+    from .ask import VideoQA, check_question, save_answer, selector_settings
+    from .config import load_config, resolve
+    from .output import check_output
+
+    check_question(question)
+    if not model:
+        raise StgraphError("a question needs a video LLM to answer it; name its folder or model id with --model")
+    settings = selector_settings(resolve(overrides or [], load_config(config) if config else None), overrides or [])
+    if output:
+        check_output(output, overwrite=overwrite)
+    read_video(video, frames=1, allow_corrupt=allow_corrupt)  # says what is wrong with it before a model is loaded
+    qa = VideoQA.from_pretrained(
+        model,
+        settings.selector(),
+        device=device,
+        dtype=dtype,
+        trim=trim,
+        layer=layer,
+        max_new_tokens=max_new_tokens,
+        sampling={**settings.video, "allow_corrupt": allow_corrupt, "progress": not quiet and sys.stderr.isatty()},
+    )
+    answer = qa(video, question, keep_tokens=output is not None)
+    if output:
+        save_answer(answer, question, output, settings, overwrite=overwrite, model=model)
+    _print_answer(answer, output, quiet=quiet)
+
+
+@app.command()
+def stream(
+    video: Annotated[Path, typer.Argument(help="Video file of any length.", show_default=False)],
+    overrides: Overrides = None,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", help="Folder for the results.", show_default="outputs/stream-<name of video>"),
+    ] = None,
+    window: Annotated[int, typer.Option(help="Frames that are judged and released together.")] = 64,
+    context: Annotated[int, typer.Option(help="Frames before each window that its graph includes.")] = 1,
+    config: ConfigFile = None,
+    overwrite: Overwrite = False,
+    allow_corrupt: AllowCorrupt = False,
+    quiet: Quiet = False,
+) -> None:
+    """Select the tokens of a long video window by window, in bounded memory; one frame per second by default."""
+    _ready()
+    from .config import load_config, resolve
+    from .output import check_output
+    from .stream import MARK, record_stream
+
+    output = output or Path("outputs") / f"stream-{video.stem}"
+    words, base = overrides or [], load_config(config) if config else None
+    settings = resolve(words, base)
+    if not settings.video.keys() & {"frames", "fps", "stride"}:
+        settings = resolve([*words, "video.fps=1"], base)
+    check_output(output, overwrite=overwrite, mark=MARK)
+    progress = not quiet and sys.stderr.isatty()
+    record = record_stream(
+        video, settings, window=window, context=context, allow_corrupt=allow_corrupt, progress=progress
+    )
+    details = {"video": {"file": video.name}, "window": window, "context": context, "config": settings.data}
+    record.save(output, details, overwrite=overwrite)
+    if not quiet:
+        typer.echo(record.summary())
+        typer.echo(f"picture {output / 'stream.png'}")
+
+
+@app.command()
+def batch(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="VIDEO|FOLDER... [SETTING=VALUE...]",
+            help="Videos, folders of videos, settings.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the results; finished clips in it are skipped.")
+    ] = Path("outputs/batch"),
+    workers: Annotated[int, typer.Option(help="Threads that read videos.")] = 1,
+    ahead: Annotated[int, typer.Option(help="Videos that are read before they are needed.")] = 2,
+    config: ConfigFile = None,
+    allow_corrupt: AllowCorrupt = False,
+    quiet: Quiet = False,
+) -> None:
+    """Select the tokens of many videos, each into a folder of its own; run again to go on after an interruption."""
+    _ready()
+    from .batch import INDEX, compress_folder
+    from .config import load_config, resolve
+
+    sources = [word for word in words if "=" not in word or Path(word).exists()]
+    settings = resolve([word for word in words if word not in sources], load_config(config) if config else None)
+    if not sources:
+        raise StgraphError("batch needs at least one video or folder of videos")
+    try:
+        with _clip_bar(not quiet and sys.stderr.isatty()) as progress:
+            result = compress_folder(
+                sources, output, settings, workers=workers, ahead=ahead, allow_corrupt=allow_corrupt, progress=progress
+            )
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; finished clips are in {output}, and the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
+    for name, reason in result.failed.items():
+        typer.echo(f"failed: {name}: {reason}", err=True)
+    if not quiet:
+        typer.echo(result.summary())
+        typer.echo(f"table {output / INDEX}")
+    if result.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def methods(
+    group: Annotated[Optional[str], typer.Argument(help="Only this group.", show_default=False)] = None,  # noqa: UP045
+) -> None:
+    """List everything that can be plugged in, with its parameters."""
+    import inspect
+
+    from rich.table import Table
+
+    from ..errors import check_choice
+    from ..registry import GROUPS, registry
+
+    if group is not None:
+        check_choice("group", group, GROUPS)
+    for name in [group] if group else GROUPS:
+        table = Table(title=f"{name}=…", title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column in ("method", "parameters", "what it does"):
+            table.add_column(column, overflow="fold")
+        for method in registry(name):
+            parameters = registry(name).default_config(method)
+            words = ", ".join(f"{key}={_word(value)}" for key, value in parameters.items() if key != "name")
+            doc = inspect.getdoc(registry(name).get(method)) or ""
+            table.add_row(method, words, doc.split("\n\n")[0].replace("\n", " "))
+        _console().print(table)
+        _console().print()
+
+
+@app.command()
+def doctor() -> None:
+    """Show what is installed and usable on this machine."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from .doctor import checks
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("part", "state", "what for"):
+        table.add_column(column, overflow="fold")
+    rows = checks()
+    for check in rows:
+        table.add_row(check.name, Text(check.state, "green" if check.usable else "yellow"), check.purpose)
+    _console().print(table)
+    if any(check.required and not check.usable for check in rows):
+        raise StgraphError("a required part is missing; install again with: pip install stgraph-simdiff")
+
+
+@app.command()
+def explain(
+    output: Annotated[Path, typer.Argument(help="Folder of a compress run.", show_default=False)],
+    token: Annotated[
+        list[int], typer.Option("--token", "-t", help="Token number; may be given many times.", show_default=False)
+    ],
+) -> None:
+    """Say why a token was kept or dropped."""
+    from ..selectors import Selection
+
+    selection = Selection.load(output)
+    for number in token:
+        typer.echo(selection.why(number))
+
+
+@app.command()
+def sample(
+    path: Annotated[Path, typer.Argument(help="Video file to write.")] = Path("sample.mp4"),
+    seed: Annotated[int, typer.Option(help="Of the scenery.")] = 0,
+) -> None:
+    """Render a short clip with known events, and their list beside it."""
+    from ..sample import render_sample
+
+    clip = render_sample(path, seed=seed)
+    typer.echo(f"{clip.path}: {len(clip.events)} events, listed in {clip.events_path}")
+
+
+@contextmanager
+def _clip_bar(shown: bool) -> Iterator[Callable[[int, int], None] | None]:
+    if not shown:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("clips", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    # Redirected output is not cut at 80 columns: a table in a file is for searching. What is in brackets is no markup:
+    # files are named so, and the extras of a package.
+    return Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, dict):
+        return str(value["name"])
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _print_run(run: Run, output: Path) -> None:
+    from rich.table import Table
+
+    from ..selectors.metrics import columns
+
+    console = _console()
+    counts, tokens = run.selection.counts, run.tokens
+    visual = len(tokens) - tokens.num_separators
+    budget = sum(run.selection.budget)
+    console.print(
+        f"{len(run.video)} frames, {visual} tokens → {budget} kept ({100 * budget / visual:.2f} %)"
+        + (f", {tokens.num_separators} separators → {counts['separator']}" if tokens.num_separators else ""),
+        highlight=False,
+    )
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("selector")
+    figures = columns(list(run.quality.values()))
+    for column in figures:
+        table.add_column(column.title, justify="right")
+    for row, name in enumerate(run.quality):
+        values = [column.values[row] for column in figures]
+        table.add_row(name, *("–" if value is None else f"{value:.4f}" for value in values))
+    console.print(table)
+    candidate = run.selection.candidate
+    console.print(
+        f"representatives {int((candidate & 1).bool().sum())}, events {int((candidate & 2).bool().sum())}, "
+        f"together {int((candidate > 0).sum())}, trimmed {counts['trimmed']}, filled {counts['filled']}",
+        highlight=False,
+    )
+    console.print("  ".join(f"{stage} {seconds:.2f} s" for stage, seconds in run.seconds.items()), highlight=False)
+    for note in run.notes:
+        console.print(f"note: {note}", highlight=False)
+    console.print(f"digest {run.selection.digest}", highlight=False)
+    console.print(f"report {output / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _print_answer(answer: Answer, output: Path | None, *, quiet: bool) -> None:
+    from rich.table import Table
+
+    # What a model says must not steer the terminal.
+    typer.echo("".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in answer.text))
+    if quiet:
+        return
+    console, report = _console(), answer.report
+    share = 100 * report.kept / report.tokens
+    console.print(
+        f"{report.frames} frames, {report.tokens} tokens → {report.kept} kept ({share:.2f} %), "
+        f"prompt {report.prompt} → {report.prompt_kept}, {report.generated} generated",
+        highlight=False,
+    )
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for stage in report.seconds:
+        table.add_column(stage, justify="right")
+    table.add_column("together", justify="right")
+    if report.peak_memory is not None:
+        table.add_column("peak memory", justify="right")
+    row = [f"{seconds:.2f} s" for seconds in (*report.seconds.values(), sum(report.seconds.values()))]
+    table.add_row(*row, *([] if report.peak_memory is None else [f"{report.peak_memory / 2**30:.2f} GiB"]))
+    console.print(table)
+    for note in answer.notes:
+        console.print(f"note: {note}", highlight=False)
+    if answer.selection is not None:
+        console.print(f"digest {answer.selection.digest}", highlight=False)
+    if output is not None:
+        console.print(f"report {output / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

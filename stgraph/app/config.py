@@ -1,0 +1,332 @@
+"""Configuration: the same words on the command line, in YAML files and in the experiments.
+
+``community=leiden`` chooses a method of a group, ``community.resolution=0.5`` sets one of its parameters,
+``retention=0.3`` one of the selector's. The grammar of overrides is Hydra's; what there is to configure follows from
+the registries alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import StgraphError, nearest
+from ..registry import GROUPS, registry
+
+if TYPE_CHECKING:
+    from ..encoders import Encoder
+    from ..selectors import Selector
+
+VIDEO: dict[str, Any] = {"frames": None, "fps": None, "stride": None, "start": None, "end": None, "size": None}
+"""Parameters of :func:`stgraph.read_video`; without frames, fps and stride it samples 64 frames."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A full configuration of one run: plain data, with every default filled in.
+
+    Attributes:
+        data: ``video``, ``encoder``, ``selector``, the selector's common fields (``retention``, ``separators``) and one
+            entry for every group that the selector uses (``community``, ``difference``, ...).
+        unused: settings of a comparison that the methods chosen here do not have, with the name of the one that lacks
+            it; empty for a single run.
+    """
+
+    data: dict[str, Any]
+    unused: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
+
+    @property
+    def video(self) -> dict[str, Any]:
+        """Arguments of :func:`stgraph.read_video`."""
+        return {key: value for key, value in self.data["video"].items() if value is not None}
+
+    def encoder(self) -> Encoder:
+        """The encoder."""
+        encoder: Encoder = registry("encoder").build(self.data["encoder"])
+        return encoder
+
+    def selector(self) -> Selector:
+        """The selector, with its methods."""
+        shared = {key: value for key, value in self.data.items() if key not in ("video", "encoder", "selector")}
+        selector: Selector = registry("selector").build({**self.data["selector"], **shared})
+        return selector
+
+    def to_yaml(self) -> str:
+        """YAML that :func:`load_config` reads back to the same configuration."""
+        import yaml
+
+        text: str = yaml.safe_dump(self.data, sort_keys=False, allow_unicode=True)
+        return text
+
+
+def resolve(overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None) -> Config:
+    """The full configuration from overrides, on top of ``base``, on top of the defaults.
+
+    Args:
+        overrides: such as ``["community=leiden", "difference.threshold=0.15", "retention=0.3"]``.
+        base: nested plain data, as in a YAML file; any part of a full configuration.
+
+    Raises:
+        StgraphError: an override that cannot be parsed, an unknown name (with the nearest), or a value out of range.
+    """
+    config, refused = _resolve(overrides, base)
+    for error in refused.values():
+        raise error
+    return config
+
+
+def resolve_all(combinations: Sequence[Sequence[str]], base: Mapping[str, Any] | None = None) -> list[Config]:
+    """One configuration for each list of overrides, where a setting applies to those whose methods have it.
+
+    So ``selector.signal=features`` may stand beside a list of selectors of which some have no such parameter;
+    :attr:`Config.unused` says which.
+
+    Raises:
+        StgraphError: as :func:`resolve`, or a setting that none of them has.
+    """
+    resolved = [_resolve(overrides, base) for overrides in combinations]
+    for key in dict.fromkeys(key for _, refused in resolved for key in refused):
+        errors = [refused[key] for _, refused in resolved if key in refused]
+        if len(errors) < len(resolved):
+            continue
+        methods = dict.fromkeys(error.method for error in errors)
+        if len(methods) == 1:
+            raise errors[0]
+        known = {name for config, _ in resolved for name, _ in _flatten(config.data)}
+        hint = nearest(key, known) if "." in key else "; leave it out or choose another selector"
+        raise StgraphError(f"none of {', '.join(methods)} has the setting {key!r}{hint}")
+    return [
+        dataclasses.replace(config, unused={key: error.method for key, error in refused.items()})
+        for config, refused in resolved
+    ]
+
+
+class _UnusedSettingError(StgraphError):
+    """A setting that the method called ``method`` does not have."""
+
+    def __init__(self, sentence: str, method: str) -> None:
+        super().__init__(sentence)
+        self.method = method
+
+
+def _resolve(overrides: Sequence[str], base: Mapping[str, Any] | None) -> tuple[Config, dict[str, _UnusedSettingError]]:
+    """The configuration, and what it leaves out because no method that was chosen has such a setting."""
+    given = [_parse(text) for text in overrides]
+    # An override replaces what the file says of the same thing, the parameters of another method included.
+    kept = [s for s in _flatten(base or {}) if not any(s[0] == key or s[0].startswith(f"{key}.") for key, _ in given)]
+    chosen = [value for key, value in [*kept, *given] if key == "selector"]
+    tree = _defaults(_method_name("selector", chosen[-1]) if chosen else "simdiff")
+    if any(key == "selector" for key, _ in given):  # ... and what another selector would have used
+        kept = [s for s in kept if s[0].split(".")[0] in tree or s[0].split(".")[0] not in _all_shared()]
+    # Methods are chosen before their parameters are set, as Hydra does, so that the order of overrides does not matter.
+    settings = [*kept, *given]
+    settings.sort(key=lambda setting: setting[0].count("."))
+    refused = {}
+    for key, value in settings:
+        try:
+            _set(tree, key, value)
+        except _UnusedSettingError as error:
+            refused[key] = error
+    config = Config(tree)
+    config.encoder()
+    tree["separators"] = config.selector().separators  # a preset may settle them: what is recorded is what is done
+    return config, refused
+
+
+def load_config(path: str | Path) -> dict[str, Any]:
+    """The plain data of a YAML configuration file.
+
+    Raises:
+        StgraphError: no such file, or not a YAML mapping.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        data = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise StgraphError(f"there is no configuration file {path}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise StgraphError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise StgraphError(f"{path} must hold a YAML mapping such as 'retention: 0.3'")
+    return data
+
+
+def sweep(overrides: Sequence[str]) -> list[list[str]]:
+    """All combinations of overrides with several values: ``["a=1,2", "b=3"]`` → ``[["a=1", "b=3"], ["a=2",
+    "b=3"]]``.
+
+    ``glob`` stands for all methods of a group with such a name: ``selector=glob(*)``, ``community=glob([l*,info*])``.
+    """
+    axes = []
+    for text in overrides:
+        override = _parser().parse_override(text) if _parses(text) else None
+        if override is not None and override.is_choice_sweep() and hasattr(override.value(), "filter"):
+            axes.append([f"{override.key_or_group}={name}" for name in _matching(override.key_or_group, override)])
+        elif override is not None and override.is_choice_sweep():
+            axes.append([f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()])
+        else:
+            axes.append([text])
+    return [list(combination) for combination in itertools.product(*axes)]
+
+
+def _matching(group: str, override: Any) -> list[str]:
+    """Names of a group's methods, in the order of its table, that a glob stands for."""
+    if group not in GROUPS:
+        raise StgraphError(f"{override.input_line!r}: glob stands for methods of {', '.join(GROUPS)}; list the values")
+    names: list[str] = override.value().filter(list(registry(group)))
+    if not names:
+        raise StgraphError(f"no {group} has a name as in {override.input_line!r}{nearest('', registry(group))}")
+    return names
+
+
+def _parser() -> Any:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create()
+
+
+def _parses(text: str) -> bool:
+    from hydra.errors import HydraException
+
+    try:
+        _parser().parse_override(text)
+    except HydraException:
+        return False
+    return True
+
+
+def _parse(text: str) -> tuple[str, Any]:
+    key, equals, raw = text.partition("=")
+    if not equals or not key.strip():
+        raise StgraphError(f"override {text!r} must have the form name=value, such as retention=0.3")
+    if not _parses(text):
+        raise StgraphError(f"the value in {text!r} cannot be read; put quotes around text with special characters")
+    override = _parser().parse_override(text)
+    if override.is_delete() or override.is_add() or override.is_force_add():
+        raise StgraphError(
+            f"override {text!r} must have the form name=value; adding and deleting entries is not possible"
+        )
+    if override.is_sweep_override():
+        raise StgraphError(f"{text!r} gives several values; one run takes one, `stgraph compare` takes many")
+    value = override.value()
+    return key.strip(), raw.strip() if isinstance(value, str) and value.startswith("hf:") else _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """Hydra's quoted strings as plain ones, inside lists and mappings too."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return value.text if hasattr(value, "text") else value
+
+
+def _flatten(data: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested data as settings; the ``name`` of a mapping becomes the choice of its method."""
+    settings: list[tuple[str, Any]] = []
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            if "name" in value:
+                settings.append((f"{prefix}{key}", value["name"]))
+            settings += _flatten({k: v for k, v in value.items() if k != "name"}, f"{prefix}{key}.")
+        else:
+            settings.append((f"{prefix}{key}", value))
+    return settings
+
+
+def _defaults(selector: str) -> dict[str, Any]:
+    """Every setting that a run with this selector has."""
+    own = registry("selector").default_config(selector)
+    shared = _shared(selector)
+    return {
+        "video": copy.deepcopy(VIDEO),
+        "encoder": registry("encoder").default_config("descriptor"),
+        "selector": {key: value for key, value in own.items() if key not in shared},
+        **{key: own[key] for key in shared},
+    }
+
+
+def _shared(selector: str) -> list[str]:
+    """Fields of a selector that stand at the top level: those all selectors have, and those that name a method."""
+    registered = registry("selector")
+    common = {field.name for field in dataclasses.fields(registered.base)}
+    fields = dataclasses.fields(registered.get(selector))
+    return [field.name for field in fields if field.name in common or "group" in field.metadata]
+
+
+def _all_shared() -> set[str]:
+    return {name for selector in registry("selector") for name in _shared(selector)}
+
+
+def _set(tree: dict[str, Any], key: str, value: Any) -> None:
+    head, *rest = key.split(".")
+    selector = tree["selector"]["name"]
+    if head == "video":
+        if not rest:
+            raise StgraphError("video settings are given one by one, such as video.frames=64")
+        if len(rest) > 1 or rest[0] not in VIDEO:
+            raise StgraphError(f"there is no setting {key!r}{nearest(key, [f'video.{name}' for name in VIDEO])}")
+        tree["video"][rest[0]] = value
+    elif head not in tree:
+        if head in _all_shared():
+            raise _UnusedSettingError(
+                f"selector {selector!r} does not use {head!r}; leave it out or choose another selector", selector
+            )
+        known = [
+            *tree,
+            *_all_shared(),
+            *(f"{group}.{name}" for group, node in tree.items() if isinstance(node, dict) for name in node),
+        ]
+        raise StgraphError(f"there is no setting {key!r}{nearest(key, known)}")
+    else:
+        fields = dataclasses.fields(registry("selector").get(selector))
+        groups = {field.name: field.metadata.get("group") for field in fields} | {
+            "encoder": "encoder",
+            "selector": "selector",
+        }
+        _set_field(tree, head, rest, groups.get(head), value, key)
+
+
+def _set_field(node: dict[str, Any], name: str, rest: list[str], group: str | None, value: Any, key: str) -> None:
+    """Set ``name`` of a node, or what ``rest`` leads to below it; ``group`` says which methods it chooses from."""
+    if group is None:
+        if rest:
+            raise StgraphError(f"there is no setting {key!r}: {name!r} is a single value")
+        node[name] = value
+    elif not rest:
+        node[name] = _choose(group, value, node.get(name) if group == "selector" else None)
+    else:
+        method = node[name]
+        if not isinstance(method, dict):
+            raise StgraphError(f"{key!r} cannot be set: {name} is {method!r}, which has no parameters")
+        fields = dataclasses.fields(registry(group).get(method["name"]))
+        known = {field.name: field.metadata.get("group") for field in fields if field.name in method}
+        if rest[0] not in known:
+            sentence = f"{group} {method['name']!r} has no parameter {rest[0]!r}{nearest(rest[0], known)}"
+            raise _UnusedSettingError(sentence, method["name"])
+        _set_field(method, rest[0], rest[1:], known[rest[0]], value, key)
+
+
+def _choose(group: str, value: Any, current: dict[str, Any] | None) -> Any:
+    """The configuration of a method at its defaults, from its name (``hf:FOLDER`` names the model too)."""
+    if current is not None:
+        return current  # the selector was chosen first of all: its fields are the tree
+    if group == "encoder" and isinstance(value, str) and value.startswith("hf:"):
+        return {**registry(group).default_config("hf"), "model": value.removeprefix("hf:")}
+    if not isinstance(value, str):
+        return registry(group).config(registry(group).build(value))
+    return registry(group).default_config(_method_name(group, value))
+
+
+def _method_name(group: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise StgraphError(f"{group} must be a name, one of {', '.join(registry(group))}; got {value!r}")
+    registry(group).get(value)
+    return value

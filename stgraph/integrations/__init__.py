@@ -1,0 +1,1 @@
+"""stgraph inside other people's frameworks."""

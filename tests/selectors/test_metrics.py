@@ -1,0 +1,172 @@
+"""Metrics against their definitions."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stgraph import StgraphError, STSimDiff, VideoTokens
+from stgraph.selectors import SELECTORS
+from stgraph.selectors import metrics as module
+from stgraph.selectors.metrics import columns, evaluate
+
+from ..selectors.signals import random_signals
+from ..strategies import features, retentions, videos
+
+MERGING = ("visionzip", "prumerge", "prumerge_plus", "framefusion", "fastvid", "flashvid", "llava_scissor")
+
+
+@given(videos(), retentions)
+def test_equals_the_definition(tokens, retention):
+    selection = STSimDiff(retention=retention)(tokens)
+    visual = (~tokens.separator).nonzero()[:, 0]
+    kept = [i for i in visual.tolist() if selection.mask[i]]
+    x = tokens.features.double()
+    unit = torch.nn.functional.normalize(x, dim=-1)
+    best = []
+    for i in visual.tolist():
+        best.append(1.0 if i in kept else max(float(unit[i] @ unit[j]) for j in kept))
+    quality = evaluate(tokens, selection)
+    assert quality.coverage == pytest.approx(sum(best) / len(best), abs=1e-5)
+    counts = torch.bincount(tokens.coords[kept, 0], minlength=tokens.grids[0].frames)
+    assert quality.frames_covered == pytest.approx(float((counts > 0).double().mean()))
+    share = [c / len(kept) for c in counts.tolist() if c]
+    reachable = min(len(counts), len(kept))
+    entropy = -sum(p * math.log(p) for p in share) / math.log(reachable) if reachable > 1 else 1.0
+    assert quality.frame_spread == pytest.approx(entropy)
+    assert quality.event_recall is None
+
+
+@given(videos(), retentions, st.sampled_from(MERGING))
+@settings(max_examples=60)
+def test_merged_features_are_what_covers(tokens, retention, name):
+    selection = SELECTORS.build({"name": name, "retention": retention})(tokens, random_signals(tokens))
+    quality = evaluate(tokens, selection)
+    visual = (~tokens.separator).nonzero()[:, 0].tolist()
+    x = tokens.features.double()
+    unit = torch.nn.functional.normalize(x, dim=-1)
+    given = {}
+    for kept, row in zip(selection.indices.tolist(), selection.apply(tokens.features), strict=True):
+        if not tokens.separator[kept]:
+            same = torch.equal(row, tokens.features[kept])
+            given[kept] = (torch.nn.functional.normalize(row.double(), dim=-1), same)
+    best = [
+        1.0 if i in given and given[i][1] else max(float(unit[i] @ direction) for direction, _ in given.values())
+        for i in visual
+    ]
+    assert quality.coverage == pytest.approx(sum(best) / len(best), abs=2e-5)
+    lost = sum(float(x[i] @ x[i]) * (1 - max(0.0, b) ** 2) for i, b in zip(visual, best, strict=True))
+    total = sum(float(x[i] @ x[i]) for i in visual)
+    assert quality.reconstruction_error == pytest.approx(lost / total if total else 0.0, abs=5e-5)
+    plain = evaluate(tokens, dataclasses.replace(selection, merge_target=None, merge_weight=None))
+    assert (quality.coverage_unmerged, quality.reconstruction_error_unmerged) == (
+        plain.coverage,
+        plain.reconstruction_error,
+    )
+    assert plain.coverage_unmerged is None
+    assert plain.reconstruction_error_unmerged is None
+
+
+def test_a_merge_by_hand():
+    """Two tokens at right angles, merged: the mean lies at 45° to both, and covers each with cos 45°."""
+    tokens = VideoTokens.from_grid(torch.eye(2).view(1, 1, 2, 2))
+    whole = STSimDiff(retention=1)(tokens)
+    selection = dataclasses.replace(
+        whole,
+        indices=torch.tensor([0]),
+        merge_target=torch.tensor([-1, 0]),
+        merge_weight=torch.tensor([0.5, 0.5]),
+    )
+    quality = evaluate(tokens, selection)
+    assert quality.coverage == pytest.approx(0.5**0.5)
+    assert quality.reconstruction_error == pytest.approx(0.5)
+    assert quality.coverage_unmerged == pytest.approx(0.5)
+    assert quality.reconstruction_error_unmerged == pytest.approx(0.5)
+    longer = dataclasses.replace(selection, merge_weight=torch.tensor([7.0, 7.0]))
+    assert evaluate(tokens, longer).coverage == pytest.approx(quality.coverage), "only directions count"
+
+
+def test_columns_of_merging_only_where_a_row_merges():
+    tokens = VideoTokens.from_grid(features(3, 4, 5, 16, seed=0))
+    rows = [evaluate(tokens, SELECTORS.build(name)(tokens)) for name in ("uniform", "flashvid")]
+    assert "coverage unmerged" not in [column.title for column in columns(rows[:1])]
+    found = {column.title: column.values for column in columns(rows)}
+    assert found["coverage unmerged"] == [None, rows[1].coverage_unmerged]
+    assert found["error unmerged"] == [None, rows[1].reconstruction_error_unmerged]
+
+
+def test_keeping_everything_loses_nothing():
+    tokens = VideoTokens.from_grid(features(3, 4, 5, 16, seed=0))
+    quality = evaluate(tokens, STSimDiff(retention=1)(tokens), torch.ones(len(tokens), dtype=torch.bool))
+    assert quality.coverage == 1
+    assert quality.reconstruction_error == 0
+    assert quality.event_recall == 1
+    assert quality.frame_spread == pytest.approx(1)
+
+
+def test_reconstruction_by_hand():
+    x = torch.tensor([[2.0, 0.0], [1.0, 0.1], [0.0, 3.0]]).view(1, 1, 3, 2)
+    tokens = VideoTokens.from_grid(x)
+    whole = STSimDiff(retention=1)(tokens)
+    selection = dataclasses.replace(whole, indices=torch.tensor([0, 2]))
+    error = 0.1**2 / (4 + 1.01 + 9)
+    assert evaluate(tokens, selection).reconstruction_error == pytest.approx(error, abs=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("name", ["simdiff", "flashvid"])
+def test_magnitudes_do_not_matter(name, scale):
+    x = features(3, 4, 4, 16, seed=5)
+    plain, scaled = VideoTokens.from_grid(x), VideoTokens.from_grid(x * scale)
+    expected, found = (evaluate(t, SELECTORS.build(name)(plain)) for t in (plain, scaled))
+    assert found.coverage == pytest.approx(expected.coverage, abs=1e-6)
+    assert found.reconstruction_error == pytest.approx(expected.reconstruction_error, abs=1e-6)
+
+
+def test_event_recall():
+    tokens = VideoTokens.from_grid(features(4, 4, 4, 8, seed=1))
+    selection = SELECTORS.build({"name": "uniform", "retention": 0.5})(tokens)
+    events = torch.zeros(len(tokens), dtype=torch.bool)
+    assert evaluate(tokens, selection, events).event_recall is None
+    events[:10] = True
+    assert evaluate(tokens, selection, events).event_recall == pytest.approx(float(selection.mask[:10].double().mean()))
+
+
+@pytest.mark.parametrize("name", ["simdiff", "flashvid"])
+def test_blocks_change_nothing(monkeypatch, name):
+    tokens = VideoTokens.from_grid(features(4, 5, 5, 8, seed=2))
+    selection = SELECTORS.build(name)(tokens)
+    whole = evaluate(tokens, selection)
+    monkeypatch.setattr(module, "_BLOCK", 64)
+    again = evaluate(tokens, selection)
+    assert again.coverage == pytest.approx(whole.coverage)
+    assert again.reconstruction_error == pytest.approx(whole.reconstruction_error)
+    assert again.coverage_unmerged == (whole.coverage_unmerged and pytest.approx(whole.coverage_unmerged))
+
+
+@pytest.mark.parametrize("name", ["simdiff", "flashvid"])
+def test_batch_is_the_mean_of_its_videos(name):
+    parts = [VideoTokens.from_grid(features(3, 4, 4, 8, seed=s)) for s in (0, 1)]
+    both = VideoTokens.cat(parts)
+    selector = SELECTORS.build(name)
+    alone = [evaluate(p, selector(p)) for p in parts]
+    together = evaluate(both, selector(both))
+    assert together.coverage == pytest.approx(sum(q.coverage for q in alone) / 2)
+    if name == "flashvid":
+        assert together.coverage_unmerged == pytest.approx(sum(q.coverage_unmerged for q in alone) / 2)
+
+
+def test_refusals():
+    tokens = VideoTokens.from_grid(features(2, 3, 3, 8, seed=0))
+    selection = STSimDiff()(tokens)
+    with pytest.raises(StgraphError, match="not of these 9"):
+        evaluate(tokens.take(torch.arange(9)), selection)
+    with pytest.raises(StgraphError, match="events must be bool"):
+        evaluate(tokens, selection, torch.zeros(3, dtype=torch.bool))
+    with pytest.raises(StgraphError, match="keeps no token"):
+        evaluate(tokens, dataclasses.replace(selection, indices=torch.empty(0, dtype=torch.int64)))
