@@ -1,0 +1,1 @@
+"""A benchmark of video-token compression: rendered clips, questions about them, and a small video LLM that answers."""

@@ -1,0 +1,168 @@
+"""Train the language model of the small video LLM, on full tokens only; the tower is frozen.
+
+    python -m experiments.benchmark.train --minutes 90
+
+The same command goes on from the last checkpoint, after any interruption. Short clips come first, long ones later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import signal
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import model as small
+from .painting import paint
+from .questions import Question, ask
+from .script import Knobs, write_script
+from .sequence import END, IDS, logits, pack
+from .tower import RUNS, encode
+
+Example = tuple[Tensor, list[Question]]
+
+STAGES = ((0.0, ((8, 96, 1.0),)), (0.35, ((16, 128, 0.8), (8, 96, 0.2))), (0.85, ((16, 128, 0.85), (32, 128, 0.15))))
+"""From which share of the training on, clips of which (frames, side, share of the batches)."""
+
+
+def stage(share: float, chance: random.Random) -> Knobs:
+    """What the next batch of clips looks like."""
+    choices = [mix for begin, mix in STAGES if share >= begin][-1]
+    frames, side, _ = chance.choices(choices, [weight for *_, weight in choices])[0]
+    return Knobs(
+        frames=frames,
+        side=side,
+        fps=chance.choice((1, 2, 2, 2, 2, 4)),
+        noise=chance.choice((4, 10, 10, 10, 20)),
+        clutter=chance.choice((0, 6, 6, 12)),
+    )
+
+
+def example(model: Any, name: str, knobs: Knobs, each: int) -> Example:
+    """An encoded clip and its questions."""
+    clip = paint(write_script(name, knobs))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        tokens = encode(model, torch.from_numpy(clip.frames))
+    return tokens.bfloat16(), ask(clip, each=each)
+
+
+def validate(model: Any, knobs: Knobs, clips: int) -> dict[str, float]:
+    """Accuracy by type on validation clips, among the options."""
+    right: dict[str, list[bool]] = defaultdict(list)
+    for number in range(clips):
+        tokens, questions = example(model, f"validation {number}", knobs, 2)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            found, _ = logits(model, pack(model, tokens[None], knobs.fps, [questions]))
+        for question, row in zip(questions, found.float(), strict=True):
+            best = row[[IDS[option] for option in question.options]].argmax()
+            right[question.type].append(int(best) == question.answer)
+    return {kind: sum(values) / len(values) for kind, values in right.items()}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train until the minutes are over, or until a signal asks to stop; then save."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=90, help="of training in all, earlier calls included")
+    parser.add_argument("--rate", type=float, default=1.2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tower", type=Path, default=RUNS / "tower.pt")
+    parser.add_argument("--run", type=Path, default=RUNS / "train")
+    told = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    told.run.mkdir(parents=True, exist_ok=True)
+    model = small.build(told.seed)
+    tower = {key: value for key, value in torch.load(told.tower).items() if key.startswith("model.visual.")}
+    model.load_state_dict(tower, strict=False)
+    model.model.visual.requires_grad_(False)
+    model.model.visual.config._attn_implementation = "eager"  # the faster one here
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed = [parameter for parameter in trained if parameter.ndim > 1]
+    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=told.rate, betas=(0.9, 0.95))
+    state = {"step": 0, "clips": 0, "seconds": 0.0}
+    path = told.run / "state.pt"
+    if path.exists():
+        saved = torch.load(path)
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        state = saved["state"]
+
+    def keep() -> None:
+        whole = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": state}
+        torch.save(whole, path.with_suffix(".new"))
+        path.with_suffix(".new").replace(path)
+
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.append(1))
+    log = (told.run / "log.jsonl").open("a")
+    pool: dict[tuple[int, int, int], list[Example]] = defaultdict(list)
+    seen: dict[str, float] = {}
+    last = saved_at = checked = time.monotonic()
+    while (share := state["seconds"] / (60 * told.minutes)) < 1 and not stopped:
+        step = state["step"]
+        rate = told.rate * min(1, (step + 1) / 200) * (0.03 + 0.97 * (0.5 + 0.5 * math.cos(math.pi * share)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        chance = random.Random(f"stgraph training {told.seed} {step}")
+        knobs = stage(share, chance)
+        count = {8: 6, 16: 4, 32: 2}[knobs.frames]
+        # Each clip is shown twice, the second time some steps later, because painting and encoding take a while.
+        held = pool[knobs.frames, knobs.side, knobs.fps]
+        again = [held.pop(chance.randrange(len(held))) for _ in range(count // 2)] if len(held) > 12 else []
+        fresh = []
+        for number in range(count - len(again)):
+            fresh.append(example(model, f"train {told.seed} {step} {number}", knobs, 4))
+        held += fresh
+        shown = fresh + again
+        state["clips"] += len(fresh)
+        questions = [chance.sample(asked, min(len(asked), 26)) for _, asked in shown]
+        with torch.autocast("cpu", torch.bfloat16):
+            packed = pack(model, torch.stack([tokens for tokens, _ in shown]), knobs.fps, questions)
+            answered, after = logits(model, packed)
+        each = F.cross_entropy(answered.float(), packed.answers, reduction="none")
+        ending = F.cross_entropy(after.float(), torch.full_like(packed.answers, END))
+        loss = each.mean() + 0.05 * ending
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        state["step"] += 1
+        now = time.monotonic()
+        state["seconds"] += now - last
+        last = now
+        with torch.no_grad():
+            for question, row in zip([q for asked in questions for q in asked], answered.float(), strict=True):
+                best = row[[IDS[option] for option in question.options]].argmax()
+                value = float(int(best) == question.answer)
+                seen[question.type] = 0.99 * seen.get(question.type, value) + 0.01 * value
+            seen["loss"] = 0.98 * seen.get("loss", float(loss)) + 0.02 * float(loss)
+        if state["step"] % 20 == 0:
+            line = {**state, "rate": rate, "frames": knobs.frames} | {key: round(value, 3) for key, value in seen.items()}
+            log.write(json.dumps(line) + "\n")
+            log.flush()
+        if now - saved_at > 180:
+            keep()
+            saved_at = now
+        if now - checked > 360:
+            checked = now
+            found = validate(model, Knobs(), 24)
+            mean = sum(found.values()) / len(found)
+            log.write(json.dumps({**state, "validation": {k: round(v, 3) for k, v in found.items()}, "mean": mean}) + "\n")
+            log.flush()
+            last = time.monotonic()
+    keep()
+    small.save(model, told.run / "checkpoint")
+
+
+if __name__ == "__main__":
+    main()
