@@ -135,8 +135,10 @@ class Reader:
         said = [{"role": "user", "content": [{"type": "text", "text": text}]}]
         whole = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True) if ending else text
         ids = torch.tensor(tokenizer.encode(whole, add_special_tokens=False))
-        if bool((ids == tokenizer.unk_token_id).any()) or not ending and len(ids) != 1:
-            raise StgraphError(f"the model does not know all words of {text!r}; ask with those of experiments.benchmark")
+        if bool((ids == tokenizer.unk_token_id).any()) or (not ending and len(ids) != 1):
+            raise StgraphError(
+                f"the model does not know all words of {text!r}; ask with those of experiments.benchmark"
+            )
         return ids
 
     # -- seeing a clip once --------------------------------------------------------------------------------------------
@@ -151,7 +153,9 @@ class Reader:
             tower = adapter_of(self.model).vision_attention(self.model)
             calls: list[Any] = []
             assert tower is not None
-            handle = tower.register_forward_pre_hook(lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True)
+            handle = tower.register_forward_pre_hook(
+                lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True
+            )
             try:
                 features = self.model.model.get_video_features(**made, return_dict=True)
             finally:

@@ -53,30 +53,56 @@ class Pose(NamedTuple):
 def paint(script: Script) -> Clip:
     """Paint all frames of a clip."""
     knobs = script.knobs
-    side, grid = knobs.side, knobs.grid
+    side = knobs.side
     frames = np.empty((knobs.frames, side, side, 3), np.int32)
-    shares = np.zeros((len(script.things), knobs.frames, grid, grid), np.uint8)
-    number = 0
     for scene in script.scenes:
         behind = background(scene.seed, knobs)
         sprites = [painted(thing.kind, thing.colour, thing.size) for thing in scene.things]
         for frame in range(scene.start, scene.stop):
             y, x = _camera(script, scene, frame)
             canvas = behind[MARGIN - y : MARGIN - y + side, MARGIN - x : MARGIN - x + side].copy()
-            for which, (thing, sprite) in enumerate(zip(scene.things, sprites, strict=True)):
-                pose = _pose(thing, frame, knobs)
+            for thing, sprite in zip(scene.things, sprites, strict=True):
+                pose = _pose(script, scene, thing, frame)
                 if pose is not None:
-                    pose = pose._replace(top=pose.top + y, left=pose.left + x)
-                    put(canvas, sprite, pose, shares[number + which, frame])
+                    put(canvas, sprite, pose)
             step, steps = frame - scene.start, max(1, len(scene) - 1)
             light = scene.light[0] + (scene.light[1] - scene.light[0]) * step // steps
             np.multiply(canvas, light, out=frames[frame])
-        number += len(scene.things)
     frames >>= 8
     add_noise(frames, script.name, knobs.noise)
     if knobs.compression:
         frames = compressed(frames, knobs.compression)
-    return Clip(script, frames.clip(0, 255).astype(np.uint8), shares)
+    return Clip(script, frames.clip(0, 255).astype(np.uint8), cover_of(script))
+
+
+def cover_of(script: Script) -> np.ndarray:
+    """(objects, T, h, w) uint8 how much of each token objects cover, without painting; see :class:`Clip`."""
+    knobs = script.knobs
+    found = np.zeros((len(script.things), knobs.frames, knobs.grid, knobs.grid), np.uint8)
+    for number, (scene, thing) in enumerate(script.things):
+        _, opacity = painted(thing.kind, thing.colour, thing.size)
+        for frame in range(scene.start, scene.stop):
+            pose = _pose(script, scene, thing, frame)
+            if pose is not None:
+                found[number, frame] = share(opacity, pose, knobs.side)
+    return found
+
+
+def share(opacity: np.ndarray, pose: Pose, side: int) -> np.ndarray:
+    """(h, w) int32, how much of the 16 × 16 pixels of each token an object covers, in 255ths."""
+    grid, size = side // 16, len(opacity)
+    # The object on a canvas with room around it, at its place within a token; then the tokens that lie in the frame.
+    room = -(-size // 16) + 1
+    there = np.zeros((16 * room, 16 * room), np.int32)
+    top, left = pose.top % 16, pose.left % 16
+    there[top : top + size, left : left + size] = opacity
+    sums = there.reshape(room, 16, room, 16).sum((1, 3)) * 255 // (256 * 256)
+    found = np.zeros((grid, grid), np.int32)
+    y, x = pose.top // 16, pose.left // 16
+    y0, x0, y1, x1 = max(y, 0), max(x, 0), min(y + room, grid), min(x + room, grid)
+    if y0 < y1 and x0 < x1:
+        found[y0:y1, x0:x1] = sums[y0 - y : y1 - y, x0 - x : x1 - x]
+    return found
 
 
 def _camera(script: Script, scene: Scene, frame: int) -> tuple[int, int]:
@@ -86,9 +112,9 @@ def _camera(script: Script, scene: Scene, frame: int) -> tuple[int, int]:
     return y + scene.drift[0] * step // steps, x + scene.drift[1] * step // steps
 
 
-def _pose(thing: Thing, frame: int, knobs: Knobs) -> Pose | None:
+def _pose(script: Script, scene: Scene, thing: Thing, frame: int) -> Pose | None:
     """Where and how an object is seen in a frame; None where it is not."""
-    side = knobs.side
+    side = script.knobs.side
     top, left = (side * (2 * n + 1) // 6 for n in divmod(thing.place, 3))
     opacity, shine = 256, 0
     length = max(1, thing.last - thing.first)
@@ -104,15 +130,16 @@ def _pose(thing: Thing, frame: int, knobs: Knobs) -> Pose | None:
         down, right = DIRECTIONS[str(thing.direction)]
         way = side // 2 if thing.place == 4 else side // 6  # from the cell's centre to the edge
         away = (way + thing.size // 2 + 2) * (length - begun if thing.event == "enter" else begun) // length
-        if begun == 0 and thing.event == "enter" or begun == length and thing.event == "leave":
+        if (begun == 0 and thing.event == "enter") or (begun == length and thing.event == "leave"):
             return None
         top, left = top + down * away, left + right * away
     half = thing.size // 2
-    return Pose(top + thing.offset[0] - half, left + thing.offset[1] - half, opacity, shine)
+    y, x = _camera(script, scene, frame)
+    return Pose(top + thing.offset[0] - half + y, left + thing.offset[1] - half + x, opacity, shine)
 
 
-def put(canvas: np.ndarray, sprite: tuple[np.ndarray, np.ndarray], pose: Pose, share: np.ndarray) -> None:
-    """Put an object on a frame, and write how much of each token it covers."""
+def put(canvas: np.ndarray, sprite: tuple[np.ndarray, np.ndarray], pose: Pose) -> None:
+    """Put an object, its colour and opacity, on a frame."""
     colour, opacity = sprite
     size, side = len(opacity), len(canvas)
     if pose.shine:
@@ -122,12 +149,7 @@ def put(canvas: np.ndarray, sprite: tuple[np.ndarray, np.ndarray], pose: Pose, s
     if y0 >= y1 or x0 >= x1:
         return
     own = slice(y0 - pose.top, y1 - pose.top), slice(x0 - pose.left, x1 - pose.left)
-    alpha = opacity[own]
-    there = np.zeros((side, side), np.int32)
-    there[y0:y1, x0:x1] = alpha
-    grid = side // 16
-    share[:] = there.reshape(grid, 16, grid, 16).sum((1, 3)) * 255 // (256 * 256)
-    alpha = (alpha * pose.opacity >> 8)[..., None]
+    alpha = (opacity[own] * pose.opacity >> 8)[..., None]
     part = canvas[y0:y1, x0:x1]
     part += (colour[own] - part) * alpha >> 8
 
@@ -136,7 +158,10 @@ def _glow(canvas: np.ndarray, pose: Pose, size: int) -> None:
     """A white disc behind a flashing object that grows fainter outwards."""
     side, radius = len(canvas), size * 3 // 4 + 2
     cy, cx = pose.top + size // 2, pose.left + size // 2
-    y, x = np.arange(max(cy - radius, 0), min(cy + radius, side)), np.arange(max(cx - radius, 0), min(cx + radius, side))
+    y, x = (
+        np.arange(max(cy - radius, 0), min(cy + radius, side)),
+        np.arange(max(cx - radius, 0), min(cx + radius, side)),
+    )
     if not len(y) or not len(x):
         return
     far = (y[:, None] - cy) ** 2 + (x[None] - cx) ** 2
@@ -261,4 +286,5 @@ def _hadamard(planes: np.ndarray) -> np.ndarray:
     """The Walsh-Hadamard transform of all 8 × 8 blocks of (T, H, W); twice is 64 times the values."""
     count, height, width = planes.shape
     rows = (planes.reshape(-1, 8) @ _WALSH).reshape(count, height // 8, 8, width)
-    return np.matmul(_WALSH, rows).reshape(count, height, width)
+    found: np.ndarray = np.matmul(_WALSH, rows).reshape(count, height, width)
+    return found

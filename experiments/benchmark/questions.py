@@ -123,7 +123,7 @@ class _Asker:
 
     def tokens(self, *kinds: str, first: int = 0, last: int | None = None) -> np.ndarray:
         """The tokens that show objects from frame ``first`` up to frame ``last``."""
-        found: np.ndarray = self.shown[[self.number[kind] for kind in kinds]].any(0)
+        found = np.asarray(self.shown[[self.number[kind] for kind in kinds]].any(0))
         inside = np.zeros(len(found), bool)
         inside[max(first, 0) : last] = True
         return found & inside[:, None, None]
@@ -153,7 +153,9 @@ class _Asker:
             scene, thing = did[0]
             others = [other.kind for other in scene.things if not other.small]
             whole = event == "fade"
-            yield from self.made(kind, text, thing.kind, others, self.tokens(thing.kind) if whole else self.around(thing))
+            yield from self.made(
+                kind, text, thing.kind, others, self.tokens(thing.kind) if whole else self.around(thing)
+            )
 
     @property
     def standing(self) -> list[tuple[Scene, Thing]]:
@@ -200,8 +202,8 @@ class _Asker:
         yield Question("count", text, options, len(kinds) - 1, self.tokens(*kinds))
 
     def cuts(self) -> Iterator[Question]:
-        evidence = np.zeros(self.shown.shape[1:], bool)
-        third = evidence.shape[1] // 3
+        evidence = np.zeros_like(self.shown[0])
+        third = len(evidence[0]) // 3
         evidence[:, third :: third + 1, third :: third + 1] = True
         yield Question("cuts", "how many cuts were there", ("0", "1", "2", "3"), len(self.script.cuts), evidence)
 
@@ -262,7 +264,6 @@ class _Asker:
             yield from self.made("before", text, right.kind, both, self.tokens(*both), options=2)
 
 
-
 def words() -> list[str]:
     """All words of questions and answers, sorted; times are not among them."""
     said = {
@@ -271,5 +272,3 @@ def words() -> list[str]:
     }
     found = {word for text in said for word in text.split()}
     return sorted(found | set(PLACES) | set(COLOURS) | set(KINDS) | set(DIRECTIONS))
-
-

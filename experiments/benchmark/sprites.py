@@ -167,9 +167,7 @@ SHAPES: dict[str, tuple[Part, ...]] = {
         _e("white", 24, 18, 5, 5),
         _p("light", 18, 36, 30, 36, 24, 47),
     ),
-    "star": (
-        _p("main", 24, 1, 30, 17, 47, 18, 34, 29, 39, 46, 24, 36, 9, 46, 14, 29, 1, 18, 18, 17),
-    ),
+    "star": (_p("main", 24, 1, 30, 17, 47, 18, 34, 29, 39, 46, 24, 36, 9, 46, 14, 29, 1, 18, 18, 17),),
     "tree": (
         _p("black", 20, 34, 28, 34, 28, 47, 20, 47),
         _p("main", 24, 1, 37, 18, 11, 18),
@@ -193,7 +191,7 @@ KINDS = tuple(SHAPES)
 def cover(kind: str, size: int) -> np.ndarray:
     """(roles, size, size) int64: how many of the samples of each pixel have each of :data:`ROLES`."""
     n = size * FINE
-    # Twice the sample's place in units of UNIT / n, so that everything stays whole: sample i lies at (i + 1/2) · UNIT / n.
+    # Sample i lies at (i + 1/2) · UNIT / n; all is counted in 2 · n, so that it stays whole.
     at = (2 * np.arange(n, dtype=np.int64) + 1) * UNIT
     scale = 2 * n
     y, x = at[:, None], at[None, :]

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import model as small
-from .painting import MARGIN, Pose, add_noise, background, compressed, paint, put
+from .painting import MARGIN, Pose, add_noise, background, compressed, paint, put, share
 from .questions import VISIBLE
 from .script import Knobs, write_script
 from .sprites import COLOURS, KINDS, painted
@@ -85,13 +85,14 @@ def cosines(tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Heads(nn.Module):
-    """What the tower's tokens are asked while it is trained."""
+    """What the tower's tokens are asked while it is trained: its rows are how words begin, see ``train``."""
 
     def __init__(self, width: int, teacher: int) -> None:
         super().__init__()
         self.kind = nn.Linear(width, len(KINDS) + 1)
         self.colour = nn.Linear(width, len(COLOURS) + 1)
         self.flash = nn.Linear(width, 2)
+        self.place = nn.Linear(width, 9)
         self.look = nn.Linear(width, 48)
         self.teacher = nn.Linear(width, teacher)
 
@@ -114,20 +115,27 @@ def batch(number: int, *, backgrounds: int = 6, each: int = 8, side: int = 96) -
                 top, left = (side * n // 3 + chance.randint(-8, side // 3 - size + 8) for n in divmod(place, 3))
                 opacity = 256 if chance.random() < 0.85 else chance.randint(60, 240)
                 pose = Pose(top, left, opacity, 256 * (chance.random() < 0.05))
-                put(canvas, painted(kind, colour, size), pose, shares[place])
+                sprite = painted(kind, colour, size)
+                put(canvas, sprite, pose)
+                shares[place] = share(sprite[1], pose, side)
                 kinds.append(KINDS.index(kind))
                 colours.append(list(COLOURS).index(colour))
                 shines.append(pose.shine > 0)
             canvas = canvas * chance.randint(190, 290) >> 8
             owner = torch.from_numpy(np.where(shares.max(0) >= VISIBLE, shares.argmax(0), 9))
             frames.append(canvas)
-            told.append([torch.tensor(values)[owner] for values in ([*kinds, len(KINDS)], [*colours, len(COLOURS)], [*shines, False])])
+            told.append(
+                [
+                    torch.tensor(values)[owner]
+                    for values in ([*kinds, len(KINDS)], [*colours, len(COLOURS)], [*shines, False])
+                ]
+            )
         part = np.stack(frames[-each:]).astype(np.int32)
         add_noise(part, f"tower {number} {which}", knobs.noise)
         frames[-each:] = list(compressed(part, knobs.compression))
     shown = torch.from_numpy(np.stack(frames).clip(0, 255).astype(np.uint8))
-    kind, colour, flash = (torch.stack([each[n] for each in told]) for n in range(3))
-    return shown, {"kind": kind, "colour": colour, "flash": flash.long()}
+    truth = [torch.stack([label[n] for label in told]) for n in range(3)]
+    return shown, {"kind": truth[0], "colour": truth[1], "flash": truth[2].long()}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -149,27 +157,40 @@ def main(arguments: list[str] | None = None) -> None:
     middle = taught.float().mean((0, 1, 2, 3))
     model = small.build(told.seed)
     if told.start:
-        model.load_state_dict(torch.load(told.start))
+        started = torch.load(told.start)
+        model.load_state_dict(started["model"])
     torch.manual_seed(told.seed)
     heads = Heads(small.WIDTH, taught.shape[-1])
+    if told.start and started["heads"]:
+        heads.load_state_dict(started["heads"])
     tower = model.model.visual
     tower.config._attn_implementation = "eager"  # the faster one here
     parameters = [*tower.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=told.rate, weight_decay=0.02, betas=(0.9, 0.98))
+    groups = [{"params": list(tower.parameters()), "scale": 1.0}, {"params": list(heads.parameters()), "scale": 3.0}]
+    optimizer = torch.optim.AdamW(groups, lr=told.rate, weight_decay=0.02, betas=(0.9, 0.98))
     weight = torch.ones(len(KINDS) + 1)
     weight[-1] = 0.1
     colour_weight = torch.ones(len(COLOURS) + 1)
     colour_weight[-1] = 0.1
-    begun, number, seen = time.monotonic(), told.first, {}
+    begun, number = time.monotonic(), told.first
+    seen: dict[str, float] = {}
     while (share := (time.monotonic() - begun) / (60 * told.minutes)) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = told.rate * min(1, (number - told.first + 1) / 50) * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * share)))
+            group["lr"] = (
+                group["scale"]
+                * told.rate
+                * min(1, (number - told.first + 1) / 50)
+                * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * share)))
+            )
         shown, truth = batch(number)
         which = [number % clips]
         with torch.autocast("cpu", torch.bfloat16):
             tokens, beside = encode(model, shown), encode(model, frames[which].flatten(0, 1)).unflatten(0, (1, steps))
             kinds, colours = heads.kind(tokens), heads.colour(tokens)
             shines, look, like = heads.flash(tokens), heads.look(tokens), heads.teacher(beside)
+            places = heads.place(tokens)
+        third = (torch.arange(tokens.shape[1]) * 2 + 1) * 3 // (2 * tokens.shape[1])
+        cells = (3 * third[:, None] + third).expand(len(tokens), -1, -1)
         small_look = F.avg_pool2d(shown.permute(0, 3, 1, 2).float() / 127.5 - 1, 4)
         small_look = small_look.unflatten(2, (-1, 4)).unflatten(4, (-1, 4)).permute(0, 2, 4, 1, 3, 5).flatten(3)
         target = taught[which].float()
@@ -177,13 +198,23 @@ def main(arguments: list[str] | None = None) -> None:
             "kind": F.cross_entropy(kinds.float().flatten(0, 2), truth["kind"].flatten(), weight),
             "colour": F.cross_entropy(colours.float().flatten(0, 2), truth["colour"].flatten(), colour_weight),
             "flash": F.cross_entropy(shines.float().flatten(0, 2), truth["flash"].flatten()),
+            "place": F.cross_entropy(places.float().flatten(0, 2), cells.flatten()),
             "look": (look.float() - small_look).square().mean(),
             "teacher": 1 - F.cosine_similarity(like.float(), target - middle, dim=-1).mean(),
             "edges": sum((a - b).square().mean() for a, b in zip(cosines(beside), cosines(target), strict=True)),
             # Tokens keep the scale of the words' embeddings.
             "scale": (tokens.float().square().mean(-1) - 1).square().mean(),
         }
-        factor = {"kind": 1, "colour": 0.5, "flash": 0.5, "look": 1, "teacher": 0.5, "edges": 4, "scale": 0.1}
+        factor = {
+            "kind": 1,
+            "colour": 0.5,
+            "flash": 0.5,
+            "place": 0.3,
+            "look": 1,
+            "teacher": 0.5,
+            "edges": 4,
+            "scale": 0.1,
+        }
         loss = sum(factor[key] * value for key, value in losses.items())
         optimizer.zero_grad()
         loss.backward()
@@ -200,8 +231,8 @@ def main(arguments: list[str] | None = None) -> None:
             said = " ".join(f"{key} {value:.3f}" for key, value in seen.items())
             print(f"{number} {time.monotonic() - begun:.0f}s {said}", flush=True)
         if number % 100 == 0:
-            torch.save(model.state_dict(), told.out)
-    torch.save(model.state_dict(), told.out)
+            torch.save({"model": model.state_dict(), "heads": heads.state_dict()}, told.out)
+    torch.save({"model": model.state_dict(), "heads": heads.state_dict()}, told.out)
 
 
 if __name__ == "__main__":
