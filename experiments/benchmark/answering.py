@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from stgraph import Selector, StgraphError, VideoQA
+from stgraph import Selection, Selector, Signals, StgraphError, VideoQA, VideoTokens
 from stgraph.models.attachment import adapter_of
+from stgraph.selectors.base import Ranking
 
 from .painting import Clip
 from .questions import Question
@@ -49,17 +54,38 @@ class Reader:
     does not know the question, so the video's tokens also go through the language model once, and all questions follow
     them in one pass, each seeing the video and itself only. A selector that trims inside the language model looks at
     the question, so there each question has a pass of its own. The answers are those of :class:`stgraph.VideoQA`.
+
+    Attributes:
+        qa: what is asked.
+        digest: of its weights and configuration.
+        selection: of the latest answers (of the last question, where each has its own); None without a selector.
+        seconds: of the latest answers: ``selection``, and ``prefill`` of the video (or of all whole prompts).
     """
 
-    def __init__(self, qa: VideoQA) -> None:
+    def __init__(self, qa: VideoQA, digest: str) -> None:
         self.qa = qa
+        self.digest = digest
         self.model: Any = qa.model
+        self.selection: Selection | None = None
+        self.seconds: dict[str, float] = {}
         self._seen: _Seen | None = None
 
     @classmethod
     def from_pretrained(cls, folder: str | Path = CHECKPOINT, *, dtype: str = "auto") -> Reader:
         """Load a folder of transformers; ``dtype`` as in :meth:`stgraph.VideoQA.from_pretrained`, which raises."""
-        return cls(VideoQA.from_pretrained(folder, None, dtype=dtype))
+        qa = VideoQA.from_pretrained(folder, None, dtype=dtype)
+        digest = hashlib.sha256()
+        for path in sorted([*Path(folder).glob("*.safetensors"), *Path(folder).glob("*.json")]):
+            digest.update(path.read_bytes())
+        return cls(qa, digest.hexdigest())
+
+    @torch.no_grad()
+    def tokens(self, clip: Clip) -> tuple[VideoTokens, Signals]:
+        """The tokens of a clip and the signals of the vision tower, as selectors get them."""
+        seen, watch = self._see(clip), _Watch()
+        with contextlib.suppress(_EnoughSeen), watch.attach(self.model), self._known_features(seen):
+            self.model(**seen.inputs(seen.prefix))
+        return watch.seen[0]
 
     @torch.no_grad()
     def answer(
@@ -88,21 +114,34 @@ class Reader:
         seen = self._see(clip)
         attached = None if selector is None else selector.attach(self.model, trim=trim, layer=layer)
         texts = [self._ids(question.text) for question in questions]
+        self.selection, self.seconds = None, {"selection": 0.0, "prefill": 0.0}
         with attached or nullcontext(), self._known_features(seen):
             if attached is not None and attached.trim == "inside":
                 rows, kept = [], []
                 for text in texts:
-                    out = self.model(**seen.inputs(torch.cat([seen.prefix, text])), use_cache=False, logits_to_keep=1)
+                    out = self._prefill(seen.inputs(torch.cat([seen.prefix, text])), attached, use_cache=False)
                     rows.append(out.logits[0, -1])
                     kept.append(len(attached.selection))  # type: ignore[arg-type]
             else:
-                out = self.model(**seen.inputs(seen.prefix), use_cache=True, logits_to_keep=1)
+                out = self._prefill(seen.inputs(seen.prefix), attached, use_cache=True)
                 kept = [seen.tokens if attached is None else len(attached.selection)] * len(texts)  # type: ignore[arg-type]
                 cache = out.past_key_values
                 begin = len(seen.prefix) + int(self.model.model.rope_deltas)
         if attached is None or attached.trim == "before":
             rows = list(self._behind(cache, begin, texts))
         return [self._outcome(question, row, n) for question, row, n in zip(questions, rows, kept, strict=True)]
+
+    def _prefill(self, inputs: dict[str, Tensor], attached: Any, *, use_cache: bool) -> Any:
+        begun = time.perf_counter()
+        out = self.model(**inputs, use_cache=use_cache, logits_to_keep=1)
+        took = time.perf_counter() - begun
+        if attached is not None:
+            self.selection = attached.selection
+            chosen = self.selection.seconds["selection"] if self.selection else 0.0
+            self.seconds["selection"] += chosen
+            took -= chosen
+        self.seconds["prefill"] += took
+        return out
 
     def _behind(self, cache: Any, begin: int, texts: Sequence[Tensor]) -> Tensor:
         """(Q, V) logits behind each of the texts, all of which follow what is in the cache at once."""
@@ -182,6 +221,21 @@ class Reader:
             yield
         finally:
             del inner.get_video_features
+
+
+class _EnoughSeen(Exception):  # noqa: N818 (no error: it only ends a forward pass)
+    """The tokens are known; the rest of the pass is not needed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Watch(Selector):
+    """Keeps what selectors are given."""
+
+    seen: list[tuple[VideoTokens, Signals]] = field(default_factory=list)
+
+    def rank(self, tokens: VideoTokens, signals: Signals) -> Ranking:
+        self.seen.append((tokens, signals))
+        raise _EnoughSeen
 
 
 class _Seen(NamedTuple):

@@ -11,6 +11,9 @@ from .painting import Clip, paint
 from .questions import Question, ask
 from .script import Knobs, Script, write_script
 
+VERSION = "1"
+"""Changes whenever clips, questions or their order do."""
+
 SPLITS = {"test": 2100, "validation": 300, "quick": 60}
 """Split -> clips. The test split has over 12,000 questions; settings are chosen on the validation split only."""
 

@@ -126,6 +126,30 @@ def test_clips_one_after_the_other(reader: Reader, asked: tuple[Clip, list[Quest
     assert reader.answer(other, []) == []
 
 
+def test_what_selectors_get_is_handed_out(reader: Reader, asked: tuple[Clip, list[Question]]) -> None:
+    clip, questions = asked
+    tokens, signals = reader.tokens(clip)
+    expected = encode(reader.model, torch.from_numpy(clip.frames)).detach()
+    torch.testing.assert_close(tokens.features, expected.flatten(0, 2), atol=1e-5, rtol=1e-4)
+    assert tuple(tokens.grids[0]) == (8, 6, 6)
+    assert signals.encoder_attention is not None
+    selector = STSimDiff(retention=0.2)
+    reader.answer(clip, questions, selector)
+    assert reader.selection is not None
+    assert reader.selection.indices.tolist() == selector(tokens, signals).indices.tolist()
+    assert reader.seconds["selection"] > 0
+    assert reader.seconds["prefill"] > 0
+    reader.answer(clip, questions)
+    assert reader.selection is None
+    assert reader.seconds["selection"] == 0
+
+
+def test_the_digest_is_that_of_the_weights(reader: Reader, folder: Path, tmp_path: Path) -> None:
+    assert Reader.from_pretrained(folder).digest == reader.digest
+    small.save(small.build(1, layers=2), tmp_path, dtype=torch.float32)
+    assert Reader.from_pretrained(tmp_path).digest != reader.digest
+
+
 def test_unknown_words_are_told(reader: Reader, asked: tuple[Clip, list[Question]]) -> None:
     clip, questions = asked
     with pytest.raises(StgraphError, match="does not know all words of 'who won'"):
