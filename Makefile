@@ -7,7 +7,7 @@ LMMS := .venv-lmms
 INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 CODE := stgraph tests benchmarks experiments notebooks
 
-.PHONY: demo test test-slow test-lmms-eval lint format bench bench-gpu docs notebooks clean help
+.PHONY: demo test test-slow test-browser test-lmms-eval lint format bench bench-gpu docs notebooks clean help
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,13 @@ test: lint ## Everything that must pass: linting, types, tests
 
 test-slow: $(VENV)/.test ## The tests that take minutes
 	$(BIN)/pytest -m slow
+
+$(VENV)/.browser: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) --editable '.[browser]'
+	@touch $@
+
+test-browser: $(VENV)/.browser ## Pages driven in a real browser (needs Chromium and its driver)
+	$(BIN)/pytest -m browser
 
 $(LMMS)/.ready: pyproject.toml constraints-lmms.txt | $(BIN)/python
 	$(BIN)/python -m venv $(LMMS)

@@ -19,11 +19,20 @@ VERDICT_COLOURS: dict[Verdict, str] = {
 }
 """Colour of every verdict (palette of Okabe and Ito, 2008), in the order in which legends show them."""
 
-SPATIAL_COLOUR = VERDICT_COLOURS[Verdict.SEPARATOR]
-"""Spatial edges in charts."""
+EVENT_COLOUR = VERDICT_COLOURS[Verdict.EVENT]
+"""Events, and nothing else: no community, edge or scale has this orange."""
 
-TEMPORAL_COLOUR = "#E69F00"
-"""Temporal edges in charts."""
+SPATIAL_COLOUR = "#3D3F9E"
+"""Spatial edges."""
+
+TEMPORAL_COLOUR = "#2A9D8A"
+"""Temporal edges."""
+
+EDGE_COLOURS = {"spatial": SPATIAL_COLOUR, "temporal": TEMPORAL_COLOUR}
+"""Colour of each kind of edge: dark indigo and light teal differ in lightness too."""
+
+COMPARISON_COLOURS = {"both": "#8A93A0", "first": "#1F6FD6", "second": "#E0C000", "neither": "#C9CED6"}
+"""Two selections compared: tokens kept by both, only by the first, only by the second, by neither."""
 
 ALONE_COLOUR = "#8A9099"
 """Grey of communities of one token."""
@@ -32,7 +41,10 @@ _NUM_COMMUNITY_COLOURS = 233
 
 _GOLDEN = (5**0.5 - 1) / 2
 
-_HEAT_STOPS = ("#000004", "#3B0F70", "#8C2981", "#DE4968", "#FE9F6D", "#FCFDBF")
+_EVENT_HUES = (20.0, 95.0)
+"""Degrees of hue in OKLCH that communities leave to events."""
+
+_HEAT_STOPS = ("#0B1026", "#1B3A6B", "#1F6F8B", "#2BA88F", "#8FD46A", "#F4F7B0")
 
 
 def rgb(colour: str) -> tuple[int, int, int]:
@@ -47,13 +59,14 @@ def hexadecimal(colour: np.ndarray) -> str:
 
 @cache
 def community_palette() -> np.ndarray:
-    """(233, 3) uint8 colours; community c has colour c mod 233.
+    """(233, 3) uint8 colours; community c has colour c mod 233. None is near the orange of events.
 
     Communities are numbered by their first token, so neighbours have near numbers: hues follow the golden ratio, which
     keeps near numbers far apart, and a cycle of five lightnesses parts those 8, 13 or 21 apart, whose hues are close.
     """
     number = np.arange(_NUM_COMMUNITY_COLOURS)
-    hue = 2 * np.pi * (number * _GOLDEN % 1)
+    low, high = _EVENT_HUES
+    hue = np.radians(high + (360 - (high - low)) * (number * _GOLDEN % 1))
     lightness = np.array([0.56, 0.86, 0.79, 0.71, 0.63])[number % 5]
     chroma = np.array([0.15, 0.10, 0.13, 0.15, 0.15])[number % 5]
     palette = _oklch_to_srgb(lightness, chroma, hue)
@@ -76,7 +89,9 @@ def community_colours(community: np.ndarray, alone: np.ndarray) -> np.ndarray:
 
 
 def heat_colours(level: np.ndarray) -> np.ndarray:
-    """Colours from black over red to pale yellow, evenly brighter with ``level``.
+    """Colours from dark blue over green to pale yellow, evenly brighter with ``level``.
+
+    None is near the orange of events.
 
     Args:
         level: (...) float, clipped to [0, 1].

@@ -1,0 +1,245 @@
+"""Pages driven in a real browser: no error in its console, every control does what it says.
+
+They need Chromium and its driver (Debian: ``chromium chromium-driver``); run them with ``make test-browser``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stgraph import STSimDiff, Video, VideoTokens, build_graph
+from stgraph.community import COMMUNITIES
+from stgraph.registry import registry
+from stgraph.viz.explorer import explore
+
+from ..strategies import features
+
+pytestmark = pytest.mark.browser
+
+FRAMES, HEIGHT, WIDTH = 24, 6, 9
+SIZES = [(1280, 900), (390, 844)]
+EXPLORER = "document.querySelector('.stx').explorer"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    program = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+    driver = shutil.which("chromedriver")
+    assert None not in (program, driver), (
+        "these tests need Chromium and its driver: apt-get install chromium chromium-driver"
+    )
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for word in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "hide-scrollbars", "use-angle=swiftshader",
+                 "enable-unsafe-swiftshader"):  # fmt: skip
+        options.add_argument(f"--{word}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    started = webdriver.Chrome(options=options, service=Service(driver))
+    started.set_script_timeout(120)
+    yield started
+    started.quit()
+
+
+class Shown:
+    """A page in the browser."""
+
+    def __init__(self, browser: Any, path: Path, size: tuple[int, int], *, dark: bool = False, query: str = "") -> None:
+        self.browser = browser
+        browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size[0] < 500},
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        browser.get("about:blank")
+        browser.get_log("browser")
+        browser.get(path.as_uri() + query)
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.browser.execute_script(script, *arguments)
+
+    def wait(self, condition: str) -> Any:
+        for _ in range(600):
+            if found := self.run(f"return {condition}"):
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"waited in vain for {condition}: {self.console()}")
+
+    def console(self) -> list[str]:
+        return [entry["message"] for entry in self.browser.get_log("browser")]
+
+    def find(self, selector: str) -> Any:
+        return self.browser.find_element("css selector", selector)
+
+
+@pytest.fixture(scope="module")
+def tokens() -> VideoTokens:
+    return VideoTokens.from_grid(features(FRAMES, HEIGHT, WIDTH, 16, 5, kinds=4, noise=0.5))
+
+
+@pytest.fixture(scope="module")
+def video() -> Video:
+    g = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (FRAMES, 3, 48, 72), generator=g, dtype=torch.uint8)
+    return Video(pixels, torch.arange(FRAMES, dtype=torch.float64) / 5, source="garden.mp4")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, tokens: VideoTokens, video: Video) -> Path:
+    folder = tmp_path_factory.mktemp("explorer")
+    return explore(video, STSimDiff(retention=0.3)(tokens), tokens).save(folder / "one.html")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory, tokens: VideoTokens, video: Video) -> Path:
+    other = registry("selector").build({"name": "uniform", "retention": 0.3})(tokens)
+    both = {"paper": STSimDiff(retention=0.3)(tokens), "uniform": other}
+    return explore(video, both, tokens).save(tmp_path_factory.mktemp("explorer") / "two.html")
+
+
+def pixels(shown: Shown) -> list[int]:
+    """The drawn scene as a few numbers; equal for equal pictures."""
+    return shown.browser.execute_async_script(
+        f"""const done = arguments[0], scene = document.querySelector('.stx-scene');
+        {EXPLORER}.set({{}});
+        requestAnimationFrame(() => requestAnimationFrame(() => {{
+          const copy = document.createElement('canvas'); copy.width = copy.height = 48;
+          const pen = copy.getContext('2d');
+          {EXPLORER}.draw(); pen.drawImage(scene, 0, 0, 48, 48);
+          done(Array.from(pen.getImageData(0, 0, 48, 48).data));
+        }}));"""
+    )
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", SIZES, ids=["desktop", "phone"])
+def test_it_draws_and_its_sliders_and_clicks_work(browser: Any, page: Path, size: tuple[int, int], dark: bool) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    shown = Shown(browser, page, size, dark=dark)
+    assert shown.wait("document.querySelector('.stx').dataset.ready") == "webgl"
+    assert shown.run("return document.documentElement.scrollWidth <= innerWidth")
+    drawn = pixels(shown)
+    background = shown.run("return getComputedStyle(document.querySelector('.stx')).getPropertyValue('--stx-paper')")
+    assert background.strip() == ("#13171c" if dark else "#ffffff")
+    assert len(set(zip(drawn[::4], drawn[1::4], drawn[2::4], strict=True))) > 100
+
+    # The slider of τ_sim recolours the communities, in the data and in the picture.
+    before = shown.run(f"return {EXPLORER}.colours()")
+    slider = "const s = document.querySelector('.stx-tau'); s.value = arguments[0]; s.dispatchEvent(new Event('input'))"
+    shown.run(slider, 9900)
+    assert shown.run(f"return {EXPLORER}.colours()") != before
+    assert pixels(shown) != drawn
+    assert shown.find(".stx-tautext").text == "0.990"
+    shown.find(".stx-asrun").click()
+    assert shown.run(f"return {EXPLORER}.colours()") == before
+
+    # The brush of frames changes what is drawn, and says so.
+    shown.run("const s = document.querySelector('.stx-to'); s.value = 7; s.dispatchEvent(new Event('input'))")
+    assert shown.find(".stx-brushtext").text == "8 frames: 0 to 7, 0.00 s to 1.40 s"
+    assert pixels(shown) != drawn
+
+    # A click on a token explains it. Its place on the screen is where it is drawn.
+    target = 5 * HEIGHT * WIDTH + 2
+    shown.run("document.querySelector('.stx-stage').scrollIntoView()")
+    shown.run(f"{EXPLORER}.set({{ from: 5, to: 5, yaw: 1.2, pitch: 0.1 }})")
+    time.sleep(0.3)
+    x, y = shown.run(f"return {EXPLORER}.screen({target})")
+    stage = shown.find(".stx-overlay")
+    half = shown.run("const o = document.querySelector('.stx-overlay'); return [o.clientWidth / 2, o.clientHeight / 2]")
+    ActionChains(browser).move_to_element_with_offset(stage, x - half[0], y - half[1]).click().perform()
+    text = shown.find(".stx-why").text
+    assert f"Token {target}: " in text
+    assert "5, 0, 2" in text
+    assert "cosine" in text
+    assert shown.console() == []
+
+
+def test_the_slider_shows_the_components_of_its_threshold(browser: Any, page: Path, tokens: VideoTokens) -> None:
+    shown = Shown(browser, page, SIZES[0])
+    shown.wait("document.querySelector('.stx').dataset.ready")
+    graph = build_graph(tokens)
+    for level in (3000, 8000, 9500):
+        shown.run(f"{EXPLORER}.set({{ level: {level} }})")
+        partition = COMMUNITIES.build("components")(graph.prune(level / 10_000))
+        first: dict[int, int] = {}
+        for vertex, label in enumerate(partition.labels.tolist()):
+            first.setdefault(label, vertex)
+        assert shown.run(f"return {EXPLORER}.groups()") == [first[label] for label in partition.labels.tolist()]
+        assert f"{partition.num_communities:,} communit" in shown.find(".stx-groups").text
+
+
+def test_a_token_can_be_asked_with_the_keyboard_alone(browser: Any, page: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    shown = Shown(browser, page, SIZES[0])
+    shown.wait("document.querySelector('.stx').dataset.ready")
+    stage = shown.find(".stx-overlay")
+    turned = shown.run(f"return {EXPLORER}.state.yaw")
+    stage.send_keys(Keys.ARROW_RIGHT)
+    assert shown.run(f"return {EXPLORER}.state.yaw") > turned
+    stage.send_keys(Keys.PAGE_DOWN)  # takes a token in the middle of the frame
+    first = shown.run(f"return {EXPLORER}.state.picked")
+    stage.send_keys(Keys.PAGE_DOWN)
+    assert shown.run(f"return {EXPLORER}.state.picked") == first + HEIGHT * WIDTH
+    stage.send_keys(Keys.SHIFT + Keys.ARROW_RIGHT)
+    assert shown.run(f"return {EXPLORER}.state.picked") == first + HEIGHT * WIDTH + 1
+    stage.send_keys(Keys.ESCAPE)
+    assert shown.run(f"return {EXPLORER}.state.picked") == -1
+    shown.find(".stx-place summary").click()
+    for name, value in (("frame", 3), ("row", 1), ("column", 4)):
+        field = shown.find(f".stx-ask input[name={name}]")
+        field.clear()
+        field.send_keys(str(value))
+    shown.find(".stx-ask button").click()
+    assert shown.run(f"return {EXPLORER}.state.picked") == 3 * HEIGHT * WIDTH + WIDTH + 4
+
+
+def test_every_control_has_a_name(browser: Any, page: Path) -> None:
+    shown = Shown(browser, page, SIZES[0])
+    shown.wait("document.querySelector('.stx').dataset.ready")
+    tree = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    roles = {"slider", "checkbox", "radio", "button", "combobox", "spinbutton", "application", "img"}
+    controls = [node for node in tree if node.get("role", {}).get("value") in roles and not node.get("ignored")]
+    assert len(controls) > 15
+    assert [node for node in controls if not node.get("name", {}).get("value")] == []
+
+
+def test_two_selections_side_by_side_and_as_a_difference(browser: Any, pair: Path) -> None:
+    shown = Shown(browser, pair, SIZES[0])
+    shown.wait("document.querySelector('.stx').dataset.ready")
+    assert len(browser.find_elements("css selector", ".stx-names span")) == 2
+    side = pixels(shown)
+    shown.run("document.querySelector('.stx input[value=difference]').click()")
+    legend = shown.find(".stx-legend").text
+    assert "only uniform" in legend
+    assert pixels(shown) != side
+    assert shown.console() == []
+
+
+def test_without_webgl_there_is_a_still_picture_and_a_sentence(browser: Any, page: Path) -> None:
+    shown = Shown(browser, page, SIZES[0], query="?nowebgl")
+    assert shown.wait("document.querySelector('.stx').dataset.ready") == "still"
+    assert shown.find(".stx-warning").text.startswith("WebGL2 is missing in this browser")
+    drawn = pixels(shown)
+    assert len(set(zip(drawn[::4], drawn[1::4], drawn[2::4], strict=True))) > 100
+    shown.run(f"{EXPLORER}.set({{ level: 9900 }})")
+    assert pixels(shown) != drawn
+
+
+def test_recolouring_is_quick_beside_drawing(browser: Any, page: Path) -> None:
+    shown = Shown(browser, page, SIZES[0])
+    shown.wait("document.querySelector('.stx').dataset.ready")
+    rate = browser.execute_async_script(f"{EXPLORER}.turning(1000).then(arguments[0])")
+    recolour = shown.run(f"return {EXPLORER}.recolouring(20)")
+    assert recolour < 1000 / rate  # milliseconds: less than one frame of a turn
