@@ -16,7 +16,16 @@ from ..graph.edges import TEMPORAL
 from ..selectors.selection import KEPT, Selection, Verdict
 from ..tokens import Grid
 from ..video import Video
-from .colours import SPATIAL_COLOUR, TEMPORAL_COLOUR, VERDICT_COLOURS, community_colours, rgb
+from .colours import (
+    EVENT_COLOUR,
+    SPATIAL_COLOUR,
+    TEMPORAL_COLOUR,
+    VERDICT_COLOURS,
+    community_colours,
+    community_palette,
+    hexadecimal,
+    rgb,
+)
 from .summary import difference_per_frame, one_video, verdicts_per_frame, weight_histogram
 
 if TYPE_CHECKING:
@@ -24,7 +33,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK, _FAINT, _LINE = "#1A1D21", "#5B626B", "#D5D9DE"
-_EVENT = VERDICT_COLOURS[Verdict.EVENT]
+_EVENT = EVENT_COLOUR
+
+MAX_DOTS = 600
+"""Tokens of a frame that :func:`space_time_graph` draws at most."""
 
 
 def difference_chart(
@@ -66,12 +78,20 @@ def difference_chart(
     axes.plot(x, per_frame.mean, color=VERDICT_COLOURS[Verdict.REPRESENTATIVE], linewidth=1.6, label="mean")
     threshold = difference.threshold[0] if difference.threshold else np.inf
     if np.isfinite(threshold):
-        axes.axhline(threshold, color=_FAINT, linewidth=1, linestyle=(0, (4, 3)), label="threshold")
+        axes.axhline(
+            threshold, color=_FAINT, linewidth=1, linestyle=(0, (4, 3)), label=_threshold_label(difference, threshold)
+        )
     axes.set_ylim(0, 1.12 * max(float(per_frame.high.max()), threshold if np.isfinite(threshold) else 0.0, 0.1))
     axes.set_ylabel("difference")
     _time_axis(axes, timestamps)
     _legend(axes)
     return figure
+
+
+def _threshold_label(difference: Difference, threshold: float) -> str:
+    """Detectors that compare an edge's weight with τ_diff mark differences above 1 − τ_diff."""
+    name = "1 − τ_diff" if "threshold" in difference.method else "threshold"
+    return f"{name} = {threshold:.3g}"
 
 
 def kept_chart(selection: Selection, grid: Grid, *, timestamps: Sequence[float] | None = None) -> Figure:
@@ -157,7 +177,7 @@ def stream_chart(counts: np.ndarray, times: np.ndarray) -> Figure:
     return figure
 
 
-def graph_figure(
+def space_time_graph(
     video: Video,
     graph: SpatioTemporalGraph,
     partition: Partition,
@@ -172,7 +192,8 @@ def graph_figure(
 
     Vertices lie at the centres of their patches, in the colour of their community. Edges as heavy as τ_sim or heavier
     are drawn, the heavier the thicker: spatial ones inside a frame, temporal ones between two. Event vertices have a
-    ring, and the temporal edge that broke there is dotted.
+    ring, and the temporal edge that broke there is dotted. Where a frame shows more than :data:`MAX_DOTS` tokens, only
+    every second or third of a row and of a column is drawn, and the legend says so.
 
     Args:
         video: of the graph.
@@ -231,6 +252,9 @@ def graph_figure(
     axes = figure.add_axes((0, 0, 1, 1))
     unit = 9.0 * 72 / (width + 1.2)  # points of a token's height
 
+    step = max(1, int(np.ceil(np.sqrt(rows * (right - left) / MAX_DOTS))))
+    dotted = shown & ((coords[:, 1] - top) % step == 0) & ((coords[:, 2] - left) % step == 0)
+
     def draw(edges: np.ndarray, level: float, **style: Any) -> None:
         segments = points[ends[:, edges].T]
         axes.add_collection(LineCollection(segments, capstyle="round", zorder=level, **style))
@@ -244,18 +268,21 @@ def graph_figure(
         image = video.frames[t].permute(1, 2, 0).cpu().numpy()[slice(*pixel_rows), slice(*pixel_columns)]
         axes.imshow(image, extent=(0, columns, rows, 0), transform=plane + axes.transData, zorder=level)
         inside = similar & ~temporal & (place[ends[0]] == number)
-        draw(inside, level + 1, colors="white", linewidths=(0.02 + 0.07 * strength[inside]) * unit, alpha=0.7)
-        between = similar & temporal & (place[ends[0]] == number)
+        # A dark line under the white one, so that edges stand out on bright frames too.
+        widths = (0.03 + 0.07 * strength[inside]) * unit
+        draw(inside, level + 1, colors=_INK, linewidths=widths + 0.07 * unit, alpha=0.55)
+        draw(inside, level + 1.1, colors="white", linewidths=widths, alpha=0.9)
+        between = similar & temporal & (place[ends[0]] == number) & dotted[ends[0]]
         widths = (0.02 + 0.06 * strength[between]) * unit
         draw(between, level - 9.6, colors=colours[ends[0, between]], linewidths=widths, alpha=0.75)
-        gone = broken & (place[ends[0]] == number)
+        gone = broken & (place[ends[0]] == number) & dotted[ends[0]]
         draw(gone, level - 9.4, colors=_EVENT, linewidths=0.05 * unit, linestyles=(0, (1, 2.5)), alpha=0.8)
-        here = shown & (place == number)
+        here = dotted & (place == number)
         event = marked[here]
         axes.scatter(
             points[here, 0],
             points[here, 1],
-            s=(0.36 * unit) ** 2,
+            s=(0.36 * unit * step) ** 2,
             c=colours[here],
             edgecolors=np.where(event[:, None], np.array(rgb(_EVENT)) / 255, 0.1),
             linewidths=(np.where(event, 0.09, 0.03) * unit).tolist(),
@@ -269,7 +296,56 @@ def graph_figure(
     axes.set_ylim(height + 0.6, -0.6)
     axes.set_aspect("equal")
     axes.set_axis_off()
+    _graph_legend(figure, similarity_threshold, step, events=bool(marked.any()))
     return figure
+
+
+def _graph_legend(figure: Figure, threshold: float, step: int, *, events: bool) -> None:
+    """What is drawn, in a strip below the picture."""
+    from matplotlib.lines import Line2D
+
+    def line(**style: Any) -> Line2D:
+        return Line2D([], [], **style)
+
+    colour = hexadecimal(community_palette()[4])
+    entries = [
+        (line(marker="o", linestyle="", color=colour, markersize=8), "token, in its community's colour"),
+        (line(color="white", linewidth=2.5, path_effects=_outlined()), f"spatial edge ≥ {threshold:g}"),
+        (line(color=colour, linewidth=2.5), f"temporal edge ≥ {threshold:g}"),
+    ]
+    if events:
+        entries.append(
+            (
+                line(marker="o", linestyle="", color=colour, markeredgecolor=_EVENT, markeredgewidth=2, markersize=8),
+                "event",
+            )
+        )
+        entries.append((line(color=_EVENT, linewidth=2, linestyle=(0, (1, 1.6))), "temporal edge that broke"))
+    if step > 1:
+        ordinal = {2: "second", 3: "third"}.get(step, f"{step}th")
+        entries.append((line(linestyle=""), f"every {ordinal} token of rows and columns is drawn"))
+    inches = figure.get_figheight()
+    lines = 1 + (len(entries) > 5)
+    figure.set_figheight(inches + 0.26 * lines)
+    share = inches / (inches + 0.26 * lines)
+    figure.axes[0].set_position((0, 1 - share, 1, share))
+    figure.legend(
+        *zip(*entries, strict=True),
+        loc="lower center",
+        ncols=5 if len(entries) <= 5 else 3,
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=_INK,
+        handlelength=1.4,
+        columnspacing=1.3,
+        borderaxespad=0.1,
+    )
+
+
+def _outlined() -> list[Any]:
+    from matplotlib import patheffects
+
+    return [patheffects.Stroke(linewidth=4.5, foreground=_INK), patheffects.Normal()]
 
 
 # -- what all charts share --------------------------------------------------------------------------------------------

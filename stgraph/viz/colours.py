@@ -41,7 +41,7 @@ _NUM_COMMUNITY_COLOURS = 233
 
 _GOLDEN = (5**0.5 - 1) / 2
 
-_EVENT_HUES = (20.0, 95.0)
+_EVENT_HUES = (25.0, 90.0)
 """Degrees of hue in OKLCH that communities leave to events."""
 
 _HEAT_STOPS = ("#0B1026", "#1B3A6B", "#1F6F8B", "#2BA88F", "#8FD46A", "#F4F7B0")

