@@ -18,7 +18,7 @@ from ..community.partition import Partition
 from ..difference.events import Event
 from ..errors import StgraphError, check_choice, check_number
 from ..graph import SpatioTemporalGraph
-from ..merge_tree import MergeTree
+from ..graph.merge_tree import MergeTree
 from ..selectors.selection import KEPT, Selection, Verdict
 from ..tokens import Grid
 from ..video import Video

@@ -14,7 +14,7 @@ from ..difference.base import Difference
 from ..difference.events import Event, group_events
 from ..errors import StgraphError, check_choice, check_number
 from ..graph import SpatioTemporalGraph, build_graph
-from ..merge_tree import MergeTree, merge_tree
+from ..graph.merge_tree import MergeTree, merge_tree
 from ..selectors.selection import Selection
 from ..tokens import Grid, VideoTokens
 from ..video import Video

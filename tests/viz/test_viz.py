@@ -339,7 +339,9 @@ def test_all_charts_of(name: str) -> None:
         difference = DIFFERENCES.build(detector)(graph)
         for figure in (
             viz.difference_chart(difference, graph, grid.frames, timestamps=timestamps),
-            viz.space_time_graph(video, graph, partition, grid, frames=range(min(3, grid.frames)), difference=difference),
+            viz.space_time_graph(
+                video, graph, partition, grid, frames=range(min(3, grid.frames)), difference=difference
+            ),
         ):
             assert picture(figure).std() > 1, "something is drawn"
     for figure in (

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from ...difference.events import Event, group_events
 from ...errors import StgraphError, check_number
-from ...graph import TEMPORAL, SpatioTemporalGraph, build_graph
+from ...graph import SpatioTemporalGraph, build_graph
+from ...graph.edges import TEMPORAL
+from ...graph.merge_tree import merge_tree
 from ...kernels import GRID, community_ranks
-from ...merge_tree import merge_tree
 from ...selectors.selection import KEPT, Selection, Verdict
 from ...tokens import VideoTokens
 from ...video import Video
