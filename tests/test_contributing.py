@@ -15,7 +15,8 @@ from stgraph.app.config import resolve
 from stgraph.budget import ceil_share
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text("utf-8")
-EXAMPLES = re.findall(
+FENCES = r"```python\n# (\w+)\.py\n(.*?)```\n\n```sh\nstgraph compress clip.mp4 (.*?)\n```"
+EXAMPLES = re.findall(FENCES, TEXT, re.DOTALL)
     r"```python\n# (\w+)\.py\n(.*?)```\n\n```sh\nstgraph compress clip.mp4 (.*?)\n```", TEXT, re.DOTALL
 )
 
