@@ -16,9 +16,8 @@ from stgraph.budget import ceil_share
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text("utf-8")
 FENCES = r"```python\n# (\w+)\.py\n(.*?)```\n\n```sh\nstgraph compress clip.mp4 (.*?)\n```"
+FENCES = r"```python\n# (\w+)\.py\n(.*?)```\n\n```sh\nstgraph compress clip.mp4 (.*?)\n```"
 EXAMPLES = re.findall(FENCES, TEXT, re.DOTALL)
-    r"```python\n# (\w+)\.py\n(.*?)```\n\n```sh\nstgraph compress clip.mp4 (.*?)\n```", TEXT, re.DOTALL
-)
 
 GRIDS = [(1, 5, 4), (3, 4, 4), (6, 3, 7)]
 
