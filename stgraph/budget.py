@@ -33,6 +33,22 @@ def ceil_shares(share: float, counts: Tensor, most: int | None = None) -> Tensor
     return table.to(counts.device, non_blocking=True)[place]
 
 
+def share_of(tokens: int, count: int) -> float:
+    """The share that ``tokens`` are of ``count``, as a number whose printed decimal is not above it.
+
+    So ⌈share · count⌉ is exactly ``tokens``, where Python's ``tokens / count`` may print a decimal just above the
+    quotient, and one token more would stay. Of a part of the ``count``, as many stay as by the quotient itself.
+
+    Args:
+        tokens: 1 to ``count``.
+        count: below 10¹².
+    """
+    share = tokens / count
+    while _exact(share) * count > tokens:
+        share = math.nextafter(share, 0)
+    return share
+
+
 @lru_cache(maxsize=64)
 def _exact(share: float) -> Fraction:
     return Fraction(repr(float(share)))

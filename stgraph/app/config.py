@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 VIDEO: dict[str, Any] = {"frames": None, "fps": None, "stride": None, "start": None, "end": None, "size": None}
 """Parameters of :func:`stgraph.read_video`; without frames, fps and stride it samples 64 frames."""
 
+_BUDGETS = ("retention", "tokens")
+"""Settings that say how much stays; ``tokens`` counts where both are known."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -117,8 +120,13 @@ class _UnusedSettingError(StgraphError):
 def _resolve(overrides: Sequence[str], base: Mapping[str, Any] | None) -> tuple[Config, dict[str, _UnusedSettingError]]:
     """The configuration, and what it leaves out because no method that was chosen has such a setting."""
     given = [_parse(text) for text in overrides]
+    budgets = [key for key, value in given if key in _BUDGETS and value is not None]
+    if len(set(budgets)) > 1:
+        raise StgraphError("retention and tokens both say how much stays; give one of them")
     # An override replaces what the file says of the same thing, the parameters of another method included.
     kept = [s for s in _flatten(base or {}) if not any(s[0] == key or s[0].startswith(f"{key}.") for key, _ in given)]
+    if "retention" in budgets:
+        kept = [setting for setting in kept if setting[0] != "tokens"]
     chosen = [value for key, value in [*kept, *given] if key == "selector"]
     tree = _defaults(_method_name("selector", chosen[-1]) if chosen else "simdiff")
     if any(key == "selector" for key, _ in given):  # ... and what another selector would have used

@@ -130,15 +130,15 @@ def compress(encoded: Encoding, config: Config) -> Run:
 def measure(
     config: Config, tokens: VideoTokens, selection: Selection, events: dict[str, Tensor] | None = None
 ) -> dict[str, Quality]:
-    """Quality of a selection that ``config`` led to, and of the floors at the same retention, by selector name."""
+    """Quality of a selection that ``config`` led to, and of the floors at the same budget, by selector name."""
     from ..registry import registry
     from ..selectors.metrics import evaluate
 
-    own, retention = config.data["selector"]["name"], config.data["retention"]
+    own, budget = config.data["selector"]["name"], {key: config.data[key] for key in ("retention", "tokens")}
     quality = {own: evaluate(tokens, selection, events or {})}
     for name in FLOORS:
         if name != own:
-            floor = registry("selector").build({"name": name, "retention": retention})
+            floor = registry("selector").build({"name": name, **budget})
             quality[name] = evaluate(tokens, floor(tokens), events or {})
     return quality
 

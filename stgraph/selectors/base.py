@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 import torch
 from torch import Tensor
 
 from .. import kernels
-from ..budget import ceil_share
+from ..budget import ceil_share, share_of
 from ..errors import StgraphError, check_choice, check_number
 from ..registry import build_groups
 from ..signals import Signals
@@ -61,6 +61,47 @@ class Ranking:
     merge_weight: Tensor | None = None
     budget: Sequence[int] | None = None
 
+    @classmethod
+    def cat(cls, parts: Sequence[Ranking]) -> Ranking:
+        """The rankings of several videos as that of one batch: communities and merge targets are numbered on."""
+        sizes = [len(part.importance) for part in parts]
+        first = [sum(sizes[:video]) for video in range(len(parts))]
+        seconds: dict[str, float] = {}
+        for part in parts:
+            for stage, value in part.seconds.items():
+                seconds[stage] = seconds.get(stage, 0.0) + value
+
+        def joined(name: str, fill: float, offsets: Sequence[int] | None = None) -> Tensor | None:
+            values = [cast("Tensor | None", getattr(part, name)) for part in parts]
+            some = next((value for value in values if value is not None), None)
+            if some is None:
+                return None
+            whole = [
+                some.new_full((size,), fill) if value is None else value
+                for value, size in zip(values, sizes, strict=True)
+            ]
+            if offsets is not None:
+                whole = [torch.where(x >= 0, x + offset, x) for x, offset in zip(whole, offsets, strict=True)]
+            return torch.cat(whole)
+
+        numbers = [0 if part.community is None else int(part.community.max()) + 1 for part in parts]
+        alike = len({part.notes for part in parts}) == 1
+        return cls(
+            importance=torch.cat([part.importance for part in parts]),
+            candidate=joined("candidate", 0),
+            protected=joined("protected", 0),
+            community=joined("community", -1, [sum(numbers[:video]) for video in range(len(parts))]),
+            centrality=joined("centrality", 0),
+            difference=joined("difference", 0),
+            seconds=seconds,
+            notes=parts[0].notes
+            if alike
+            else tuple(f"video {video}: {note}" for video, part in enumerate(parts) for note in part.notes),
+            merge_target=joined("merge_target", -1, first),
+            merge_weight=joined("merge_weight", 1),
+            budget=[n for part in parts for n in part.budget or ()] or None,
+        )
+
 
 class Clock:
     """The time of each stage, in seconds."""
@@ -81,22 +122,27 @@ class Selector(ABC):
     """A compression method; fields are its parameters, calling it selects.
 
     The base class owns validation, the exact budget, separators, batching and provenance; a method only ranks. Every
-    method keeps exactly ⌈retention · N⌉ visual tokens of each video, known before it runs.
+    method keeps exactly ⌈retention · N⌉ visual tokens of each video, or exactly ``tokens``, known before it runs.
 
     Attributes:
         retention: share of the visual tokens that stay, in (0, 1]. Taken as the decimal number it is written as, so
             that ⌈0.1 · 30⌉ is 3.
-        separators: newline tokens are no vertices. ``"proportional"``: of S in a video ⌈retention · S⌉ stay, those
-            whose run of tokens keeps most. ``"keep"``: all stay, outside the budget. ``"drop"``: none stays.
+        tokens: the exact number of visual tokens that stay of each video, in place of ``retention``. A video that has
+            fewer is refused.
+        separators: newline tokens are no vertices. ``"proportional"``: of S in a video the same share stays,
+            ⌈retention · S⌉, those whose run of tokens keeps most. ``"keep"``: all stay, outside the budget. ``"drop"``: none stays.
             ``"vertex"``: they are tokens like any other, as in the authors' release.
     """
 
     retention: float = 0.3
+    tokens: int | None = None
     separators: Literal["proportional", "keep", "drop", "vertex"] = "proportional"
 
     def __post_init__(self) -> None:
         build_groups(self)
         check_number("retention", self.retention, above=0, at_most=1)
+        if self.tokens is not None:
+            check_number("tokens", self.tokens, at_least=1, integer=True)
         check_choice("separators", self.separators, ("proportional", "keep", "drop", "vertex"))
 
     @abstractmethod
@@ -115,13 +161,75 @@ class Selector(ABC):
             signals: attention and keys that the method may need, aligned with the tokens.
 
         Raises:
-            StgraphError: features that are not finite, or signals that do not fit or that the method lacks.
+            StgraphError: features that are not finite, signals that do not fit or that the method lacks, or a video
+                with fewer visual tokens than ``tokens``.
         """
         start = time.perf_counter()
         signals = signals or Signals()
         signals.check(len(tokens))
-        selection = self.settle(tokens, self.rank(tokens, signals))
+        selection = self.settle(tokens, self.prepare_by_video(tokens)(signals))
         return replace(selection, seconds={**selection.seconds, "selection": time.perf_counter() - start})
+
+    # -- an exact number of tokens -------------------------------------------------------------------------------------
+
+    def share(self, count: int, video: int = 0) -> float:
+        """The share that stays of a video of ``count`` visual tokens: ``retention``, or what ``tokens`` are of them.
+
+        Raises:
+            StgraphError: the video has fewer than ``tokens``.
+        """
+        if self.tokens is None:
+            return self.retention
+        if count < self.tokens:
+            raise StgraphError(
+                f"video {video} has {count} visual tokens, fewer than tokens={self.tokens}; ask for at most {count}, "
+                "or give retention in place of tokens"
+            )
+        return share_of(self.tokens, count)
+
+    def by_share(self, tokens: VideoTokens) -> Self:
+        """This method with the share that ``tokens`` are of the videos' visual tokens as its ``retention``.
+
+        Raises:
+            StgraphError: videos of different sizes, of which one number is not one share; or too small ones.
+        """
+        if self.tokens is None:
+            return self
+        counts = self.counts(tokens)
+        if len(set(counts)) > 1:
+            raise StgraphError(
+                f"tokens={self.tokens} is another share of each video of {', '.join(map(str, counts))} visual tokens; "
+                "give these videos one at a time"
+            )
+        return replace(self, tokens=None, retention=self.share(counts[0]))
+
+    def prepare_by_video(self, tokens: VideoTokens) -> Callable[[Signals], Ranking]:
+        """:meth:`prepare`, video by video where ``tokens`` is another share of each.
+
+        Raises:
+            StgraphError: a video has fewer visual tokens than ``tokens``.
+        """
+        counts = [] if self.tokens is None else self.counts(tokens)
+        shares = [self.share(count, video) for video, count in enumerate(counts)]
+        if len(set(counts)) < 2:
+            return self.by_share(tokens).prepare(tokens)
+        prepared = [
+            replace(self, tokens=None, retention=share).prepare(tokens.video(video))
+            for video, share in enumerate(shares)
+        ]
+        rows = [(tokens.batch == video).nonzero()[:, 0] for video in range(tokens.num_videos)]
+
+        def rank(signals: Signals) -> Ranking:
+            return Ranking.cat([rank(signals.take(own)) for rank, own in zip(prepared, rows, strict=True)])
+
+        return rank
+
+    def counts(self, tokens: VideoTokens) -> list[int]:
+        """Visual tokens of each video."""
+        found: list[int] = torch.bincount(tokens.batch[self.visual(tokens)], minlength=tokens.num_videos).tolist()
+        return found
+
+    # -- the budget ----------------------------------------------------------------------------------------------------
 
     def settle(self, tokens: VideoTokens, ranking: Ranking, *, settled: tuple[int, int] = (0, 0)) -> Selection:
         """Keep exactly the budget of every video, by a ranking of its tokens.
@@ -216,7 +324,7 @@ class Selector(ABC):
 
     def layer_budget(self, count: int, layers: int) -> LayerBudget:
         """The budget of a video of ``count`` visual tokens in a language model."""
-        return LayerBudget("tokens", self.retention, count, layers)
+        return LayerBudget("tokens", self.share(count), count, layers)
 
     def rounds(self, entry: Round, layer: int) -> Rounds:
         """Prune inside a language model: candidates enter it and are trimmed by its attention in one round.
@@ -232,7 +340,7 @@ class Selector(ABC):
             A step for every round that is sent.
         """
         tokens, visual = entry.tokens, self.visual(entry.tokens)
-        rank = self.prepare(tokens)
+        rank = self.prepare_by_video(tokens)
 
         def ranked(attention: Tensor) -> Ranking:
             signals = entry.signals.with_llm_attention(attention)
@@ -276,9 +384,11 @@ class Selector(ABC):
         budgets: list[int] = []
         start = 0
         for count in counts:
-            budget = ceil_share(self.retention, settled + count) - ceil_share(self.retention, settled)
             if ranking.budget is not None:
                 budget = ranking.budget[len(budgets)]
+            else:
+                share = self.share(count, len(budgets))
+                budget = ceil_share(share, settled + count) - ceil_share(share, settled)
             budgets.append(budget)
             members = vertices[start : start + count]
             if count:
@@ -309,8 +419,10 @@ class Selector(ABC):
         order = torch.sort(kept_so_far[ends] - kept_so_far[begins], stable=True, descending=True).indices
         order = order[torch.sort(video[order], stable=True).indices]
         begin = 0
-        for count in torch.bincount(video, minlength=tokens.num_videos).tolist():
-            budget = ceil_share(self.retention, settled + count) - ceil_share(self.retention, settled)
+        visual = self.counts(tokens)
+        for number, count in enumerate(torch.bincount(video, minlength=tokens.num_videos).tolist()):
+            share = self.share(visual[number], number)
+            budget = ceil_share(share, settled + count) - ceil_share(share, settled)
             stay[places[order[begin : begin + budget]]] = True
             begin += count
         return stay

@@ -105,7 +105,7 @@ class FrameFusion(VideoSelector):
 
     def layer_budget(self, count: int, layers: int) -> LayerBudget:
         """By the rule that was chosen."""
-        return LayerBudget(self.budget, self.retention, count, layers)
+        return LayerBudget(self.budget, self.share(count), count, layers)
 
     def rounds(self, entry: Round, layer: int) -> Rounds:
         """Merge at the entry and from the second layer on, then prune once."""

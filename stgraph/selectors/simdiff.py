@@ -120,7 +120,13 @@ class STSimDiff(Selector):
         check_choice("similarity_edges", self.similarity_edges, ("both", "spatial", "temporal"))
 
     def analyse(self, tokens: VideoTokens) -> Analysis:
-        """The graph of the tokens, its communities and its differences (paper, designs 1 to 3)."""
+        """The graph of the tokens, its communities and its differences (paper, designs 1 to 3).
+
+        Raises:
+            StgraphError: a number of ``tokens`` that is another share of each video.
+        """
+        if self.tokens is not None:
+            return self.by_share(tokens).analyse(tokens)
         clock = Clock()
         method: SimilarityThreshold = registry("similarity_threshold").build(self.similarity_threshold)
         graph = build_graph(
@@ -176,7 +182,7 @@ class STSimDiff(Selector):
     def layer_budget(self, count: int, layers: int) -> LayerBudget:
         """By the rule that was chosen, or that of the preset."""
         rule = self.budget or ("mean_over_layers" if self.preset == "release" else "tokens")
-        return LayerBudget(rule, self.retention, count, layers)
+        return LayerBudget(rule, self.share(count), count, layers)
 
     def _rank(self, tokens: VideoTokens, found: Analysis, signals: Signals) -> Ranking:
         graph, difference = found.graph, found.difference

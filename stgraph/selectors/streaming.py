@@ -101,7 +101,8 @@ def stream(
 
     Raises:
         StgraphError: a stream without frames, blocks that do not fit each other, features that are not finite (names
-            the frame of the stream), or a method that merges with ``context`` > 0.
+            the frame of the stream), a method that merges with ``context`` > 0, or a
+            selector with a number of ``tokens``.
     """
     check_number("window", window, at_least=1, integer=True)
     check_number("context", context, at_least=0, integer=True)
@@ -109,6 +110,11 @@ def stream(
         from .simdiff import STSimDiff
 
         selector = STSimDiff()
+    if selector.tokens is not None:
+        raise StgraphError(
+            f"tokens={selector.tokens} is a number for a whole video, and a stream is released before its length is "
+            "known; give retention in place of tokens"
+        )
     return _release(_windows(blocks, window), selector, context, newline)
 
 

@@ -142,8 +142,8 @@ class _Run:
 
     @property
     def retention(self) -> float | None:
-        """Of the selector, where it has one."""
-        value = self.selection.method.get("retention")
+        """Of the selector, where it goes by one and not by a number of tokens."""
+        value = None if self.selection.method.get("tokens") else self.selection.method.get("retention")
         return float(value) if isinstance(value, (int, float)) else None
 
     def count(self, *verdicts: Verdict) -> int:
