@@ -15,7 +15,7 @@ from ..errors import StgraphError
 from ..video import Video
 from .attachment import adapter_of
 from .loading import load_tokenizer, model_folder
-from .prompt import Prompt
+from .prompt import Prompt, Seen, Turn
 
 SYSTEM = "You are a helpful assistant."
 
@@ -52,7 +52,25 @@ class FramePrompt(Prompt):
 
     def __call__(self, video: Video, question: str) -> dict[str, Any]:
         """Keyword arguments of ``generate``: one prompt that shows the video and then asks the question."""
-        return self.batch([video], [question])
+        return self.ask(self.see(video), [(question, None)])
+
+    def see(self, video: Video) -> Seen:
+        """The pixels."""
+        return Seen(video, {"pixel_values_videos": self._pixels(video)[None]})
+
+    def ask(
+        self, seen: Seen, turns: Sequence[Turn], *, system: str | None = None, images: Sequence[Any] = ()
+    ) -> dict[str, Any]:
+        """A conversation about a video.
+
+        Raises:
+            StgraphError: there are images, which the model is not loaded with a place for.
+        """
+        if images:
+            raise StgraphError(
+                f"models of type {self._config.model_type!r} are shown videos alone; leave the images out"
+            )
+        return self._padded([self._prompt(seen, turns, system)]) | seen.inputs
 
     def batch(self, videos: Sequence[Video], questions: Sequence[str]) -> dict[str, Any]:
         """The same for one question about each of several videos of equally many frames, padded on the left.
@@ -71,20 +89,28 @@ class FramePrompt(Prompt):
                 f"the videos of a batch must have equally many frames, got {', '.join(map(str, lengths))}; sample them "
                 "with the same number"
             )
-        pixels = torch.stack([self._pixels(video) for video in videos])
-        layout = adapter_of(self._model).layouts(self._model, {"pixel_values_videos": pixels})[0]
-        shown = [self._config.video_token_id] * layout.size
-        prompts = []
-        for video, question in zip(videos, questions, strict=True):
-            before, after = (self._ids(text) for text in self._texts(video, question))
-            prompts.append([*before, *shown, *after])
+        seen = [self.see(video) for video in videos]
+        prompts = [
+            self._prompt(video, [(question, None)], None) for video, question in zip(seen, questions, strict=True)
+        ]
+        pixels = torch.cat([video.inputs["pixel_values_videos"] for video in seen])
+        return self._padded(prompts) | {"pixel_values_videos": pixels}
+
+    def _prompt(self, seen: Seen, turns: Sequence[Turn], system: str | None) -> list[int]:
+        """Token ids of a conversation."""
+        layout = adapter_of(self._model).layouts(self._model, seen.inputs)[0]
+        before, after = (self._ids(text) for text in self._texts(seen.video, turns, system))
+        return [*before, *[self._config.video_token_id] * layout.size, *after]
+
+    def _padded(self, prompts: Sequence[list[int]]) -> dict[str, Any]:
+        """Token ids of equal length, padded on the left, and their mask."""
         longest = max(map(len, prompts))
         padding = self.tokenizer.pad_token_id
         padding = self.tokenizer.eos_token_id if padding is None else padding
         ids = torch.tensor([[padding] * (longest - len(prompt)) + prompt for prompt in prompts])
         first = torch.tensor([[longest - len(prompt)] for prompt in prompts])
         mask = (torch.arange(longest) >= first).long()
-        return {"input_ids": ids, "attention_mask": mask, "pixel_values_videos": pixels}
+        return {"input_ids": ids, "attention_mask": mask}
 
     def _pixels(self, video: Video) -> Tensor:
         """(T, 3, side, side) in −1 … 1, whatever the aspect ratio was."""
@@ -96,18 +122,21 @@ class FramePrompt(Prompt):
     def _ids(self, text: str) -> list[int]:
         return cast("list[int]", self.tokenizer(text, add_special_tokens=False).input_ids)
 
-    def _texts(self, video: Video, question: str) -> tuple[str, str]:
+    def _texts(self, video: Video, turns: Sequence[Turn], system: str | None) -> tuple[str, str]:
         """What stands before the video, and after it."""
-        if self._config.model_type == "nvila" and self.tokenizer.chat_template is not None:
-            turn = {"role": "user", "content": PLACE + question}
-            whole = self.tokenizer.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
+        nvila = self._config.model_type == "nvila"
+        between = "" if nvila else f"\n{_times(video)}\n" if self.time_instruction else "\n"
+        said = [] if system is None else [("system", system)]
+        for number, (question, answer) in enumerate(turns):
+            said.append(("user", question if number else PLACE + between + question))
+            said += [] if answer is None else [("assistant", answer)]
+        if nvila and self.tokenizer.chat_template is not None:
+            conversation = [{"role": role, "content": text} for role, text in said]
+            whole = self.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
         else:
-            between = f"\n{_times(video)}\n" if self.time_instruction else "\n"
-            asked = question if self._config.model_type == "nvila" else between + question
-            whole = (
-                f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{PLACE}{asked}<|im_end|>\n"
-                "<|im_start|>assistant\n"
-            )
+            said = said if system is not None else [("system", SYSTEM), *said]
+            whole = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in said)
+            whole += "<|im_start|>assistant\n"
         before, _, after = whole.partition(PLACE)
         return before, after
 

@@ -10,7 +10,7 @@ import importlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -28,14 +28,62 @@ CLOCK = 1000
 """Ticks per second in which frames are timed for a model."""
 
 
+Turn = tuple[str, str | None]
+"""A question and its answer; None where it is yet to be answered."""
+
+IMAGES = ("pixel_values", "image_grid_thw", "image_sizes", "batch_num_images", "pixel_attention_mask")
+"""Inputs that hold the pictures beside a video, in families whose videos come in ``pixel_values_videos``."""
+
+
+class Seen(NamedTuple):
+    """A video as a model is shown it, prepared once for any number of questions.
+
+    Attributes:
+        video: the sampled frames.
+        inputs: the part of the model's inputs that holds them; empty where they are made with each question.
+    """
+
+    video: Video
+    inputs: dict[str, Any]
+
+
 class Prompt(ABC):
-    """Makes the inputs of one model, and words of what it generates."""
+    """Makes the inputs of one model, and words of what it generates.
+
+    A prompt of your own needs :meth:`__call__` alone. It is then asked single questions; :meth:`ask` is what
+    conversations, a system prompt and images take.
+    """
 
     tokenizer: Any
 
     @abstractmethod
     def __call__(self, video: Video, question: str) -> dict[str, Any]:
         """Keyword arguments of ``generate``: one prompt that shows the video and then asks the question."""
+
+    def see(self, video: Video) -> Seen:
+        """Prepare a video."""
+        return Seen(video, {})
+
+    def ask(
+        self, seen: Seen, turns: Sequence[Turn], *, system: str | None = None, images: Sequence[Any] = ()
+    ) -> dict[str, Any]:
+        """Keyword arguments of ``generate``: a conversation about a video, which is shown before the first question.
+
+        Args:
+            seen: the video, of :meth:`see`.
+            turns: questions with their answers, and the last question without one.
+            system: replaces the system prompt of the model.
+            images: pictures (PIL) that come with the last question, behind the video.
+
+        Raises:
+            StgraphError: the prompt or the family has no place for a part of it.
+        """
+        if len(turns) > 1 or system is not None or images:
+            raise StgraphError(
+                f"{type(self).__name__} makes prompts of single questions; ask without history, system and images, or "
+                "give it a method ask"
+            )
+        return self(seen.video, turns[-1][0])
 
     def words(self, ids: Tensor) -> str:
         """The text of generated (S,) token ids."""
@@ -66,7 +114,7 @@ def load_prompt(folder: str, model: nn.Module) -> Prompt:
         )
     from transformers import AutoTokenizer
 
-    return TorchPrompt(_read(AutoTokenizer, folder), model, OWN[kind], _settings(folder))
+    return TorchPrompt(_read(AutoTokenizer, folder), model, OWN[kind], _settings(folder), folder)
 
 
 def has_torchvision() -> bool:
@@ -117,16 +165,26 @@ def _settings(folder: str) -> dict[str, Any]:
     return {}
 
 
-def chat(source: Any, question: str) -> str:
+def messages(turns: Sequence[Turn], system: str | None, images: int) -> list[dict[str, Any]]:
+    """A conversation as chat templates take it: the video first, ``images`` with the last question."""
+    written = [] if system is None else [{"role": "system", "content": [{"type": "text", "text": system}]}]
+    for number, (question, answer) in enumerate(turns):
+        shown = [{"type": "video"}] if number == 0 else []
+        if number == len(turns) - 1:
+            shown += [{"type": "image"}] * images
+        written.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
+        if answer is not None:
+            written.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+    return written
+
+
+def chat(source: Any, conversation: list[dict[str, Any]]) -> str:
     """The conversation as text, with the placeholder of one video, by the chat template of ``source``."""
     if getattr(source, "chat_template", None) is None:
         raise StgraphError(
             "the model has no chat template, so it is not known how it wants to be asked; give a model tuned for chat"
         )
-    content = [{"type": "video"}, {"type": "text", "text": question}]
-    text: str = source.apply_chat_template(
-        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-    )
+    text: str = source.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
     return text
 
 
@@ -169,7 +227,15 @@ class ProcessorPrompt(Prompt):
 
     def __call__(self, video: Video, question: str) -> dict[str, Any]:
         """What the processor makes of the frames as they are; none are left out."""
-        times, text = Times.of(video), chat(self.processor, question)
+        return self.ask(self.see(video), [(question, None)])
+
+    def ask(
+        self, seen: Seen, turns: Sequence[Turn], *, system: str | None = None, images: Sequence[Any] = ()
+    ) -> dict[str, Any]:
+        """The same for a conversation; the frames are prepared with each question."""
+        video, times = seen.video, Times.of(seen.video)
+        text = chat(self.processor, messages(turns, system, len(images)))
+        pictures = {"images": list(images)} if images else {}
         shown = {
             "total_num_frames": times.total,
             "fps": float(CLOCK),
@@ -179,7 +245,12 @@ class ProcessorPrompt(Prompt):
         }
         try:
             made = self.processor(
-                text=[text], videos=[video.frames], video_metadata=[shown], do_sample_frames=False, return_tensors="pt"
+                text=[text],
+                videos=[video.frames],
+                video_metadata=[shown],
+                do_sample_frames=False,
+                return_tensors="pt",
+                **pictures,
             )
         except (ValueError, TypeError) as error:  # how processors say that a video does not suit them
             raise StgraphError(
@@ -216,8 +287,11 @@ class Own(NamedTuple):
 class TorchPrompt(Prompt):
     """The same inputs without torchvision."""
 
-    def __init__(self, tokenizer: Any, model: nn.Module, own: Own, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, tokenizer: Any, model: nn.Module, own: Own, settings: Mapping[str, Any], folder: str = ""
+    ) -> None:
         self.tokenizer = tokenizer
+        self._folder = folder
         self.own = own
         self.settings = _understood(settings, own.defaults)
         self._model = model
@@ -225,22 +299,65 @@ class TorchPrompt(Prompt):
 
     def __call__(self, video: Video, question: str) -> dict[str, Any]:
         """Pixels, and the ids of the conversation with one placeholder for each video token."""
-        times = Times.of(video)
-        inputs = self.own.inputs(video.frames, times, self.settings)
+        return self.ask(self.see(video), [(question, None)])
+
+    def see(self, video: Video) -> Seen:
+        """The pixels."""
+        return Seen(video, self.own.inputs(video.frames, Times.of(video), self.settings))
+
+    def ask(
+        self, seen: Seen, turns: Sequence[Turn], *, system: str | None = None, images: Sequence[Any] = ()
+    ) -> dict[str, Any]:
+        """The same for a conversation, with one placeholder for each token of an image too."""
+        times, inputs = Times.of(seen.video), seen.inputs
         count = self._adapter.layouts(self._model, inputs)[0].size
         video_id = self._adapter.video_token(self._model)
         token = self.tokenizer.convert_ids_to_tokens(video_id)
-        text = chat(self.tokenizer, question)
+        text = chat(self.tokenizer, messages(turns, system, len(images)))
         if token is None or text.count(token) != 1:
             raise StgraphError(
                 f"the conversation must hold the placeholder {token!r} of its one video exactly once; leave it out of "
                 "the question, and give a model whose chat template knows videos"
             )
+        pictures, image_id = self._pictures(images) if images else ({}, None)
+        if image_id is not None:
+            text = self._place(text, image_id, pictures["image_grid_thw"])
         text = text.replace(token, self.own.expand(token, count, times, self.settings))
         made = dict(self.tokenizer([text], return_tensors="pt", return_token_type_ids=False))
         if "video_grid_thw" in inputs:
-            made["mm_token_type_ids"] = 2 * (made["input_ids"] == video_id).int()
-        return made | inputs
+            kinds = 2 * (made["input_ids"] == video_id).int()
+            made["mm_token_type_ids"] = kinds if image_id is None else kinds + (made["input_ids"] == image_id).int()
+        return made | inputs | pictures
+
+    def _pictures(self, images: Sequence[Any]) -> tuple[dict[str, Any], int]:
+        """What the model is given of pictures, and the id of their placeholder.
+
+        Raises:
+            StgraphError: the family is not one whose pictures come with a grid.
+        """
+        from transformers import AutoImageProcessor
+
+        config = cast(Any, self._model).config
+        if not config.model_type.startswith("qwen"):
+            raise StgraphError(
+                f"images beside a video are prepared with torchvision for models of type {config.model_type!r}, which "
+                "is not installed; install the build for this torch, leave the images out, or use a Qwen-VL"
+            )
+        processor = _read(AutoImageProcessor, self._folder)
+        return dict(processor(images=list(images), return_tensors="pt")), cast(int, config.image_token_id)
+
+    def _place(self, text: str, image_id: int, grids: Tensor) -> str:
+        """Each placeholder of a picture as often as it has tokens."""
+        token = self.tokenizer.convert_ids_to_tokens(image_id)
+        if text.count(token) != len(grids):
+            raise StgraphError(
+                f"the conversation must hold the placeholder {token!r} of its {len(grids)} images once for each; leave "
+                "it out of the question, and give a model whose chat template knows images"
+            )
+        joined = cast(Any, self._model).config.vision_config.spatial_merge_size ** 2
+        before, *after = text.split(token)
+        counts = (grids.prod(1) // joined).tolist()
+        return before + "".join(token * count + part for count, part in zip(counts, after, strict=True))
 
 
 def _understood(settings: Mapping[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
