@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,17 +35,35 @@ def require(module: str, *, extra: str, needed_by: str) -> Any:
         ) from error
 
 
+class _Quiet:
+    """How many blocks want transformers quiet, and what it was set to before the first of them."""
+
+    lock = threading.Lock()
+    blocks = 0
+    before: tuple[int, bool] = (0, False)
+
+
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No reports and progress bars from transformers: what matters of them is raised as an error."""
+    """No reports and progress bars from transformers: what matters of them is raised as an error.
+
+    Its settings are those of the process, so of several threads the first sets them and the last puts them back.
+    """
     from transformers.utils import logging
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    with _Quiet.lock:
+        if not _Quiet.blocks:
+            _Quiet.before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+            logging.set_verbosity_error()
+            logging.disable_progress_bar()
+        _Quiet.blocks += 1
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+        with _Quiet.lock:
+            _Quiet.blocks -= 1
+            if not _Quiet.blocks:
+                verbosity, bars = _Quiet.before
+                logging.set_verbosity(verbosity)
+                if bars:
+                    logging.enable_progress_bar()
