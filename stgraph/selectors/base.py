@@ -130,7 +130,8 @@ class Selector(ABC):
         tokens: the exact number of visual tokens that stay of each video, in place of ``retention``. A video that has
             fewer is refused.
         separators: newline tokens are no vertices. ``"proportional"``: of S in a video the same share stays,
-            ⌈retention · S⌉, those whose run of tokens keeps most. ``"keep"``: all stay, outside the budget. ``"drop"``: none stays.
+            ⌈retention · S⌉, those whose run of tokens keeps most. ``"keep"``: all stay, outside the budget.
+            ``"drop"``: none stays.
             ``"vertex"``: they are tokens like any other, as in the authors' release.
     """
 
@@ -312,6 +313,11 @@ class Selector(ABC):
         return Attachment(self, model, trim=trim, layer=layer, adapter=adapter)
 
     # -- inside a language model ---------------------------------------------------------------------------------------
+
+    @property
+    def reads_question(self) -> bool:
+        """Whether the selection depends on the question, so that it must be made anew for each."""
+        return False
 
     @property
     def natural_trim(self) -> Literal["before", "inside"]:

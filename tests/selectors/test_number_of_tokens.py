@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from math import ceil
 
 import pytest
@@ -11,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stgraph import StgraphError, STSimDiff, VideoTokens
+from stgraph.app.config import resolve
 from stgraph.budget import ceil_share, share_of
-from stgraph.config import resolve
 from stgraph.selectors import SELECTORS
-from stgraph.streaming import stream
+from stgraph.selectors.streaming import stream
 
 from ..strategies import features, videos
 from .signals import random_signals
@@ -73,8 +74,8 @@ def test_a_video_with_fewer_is_refused(name):
     small, large = (VideoTokens.from_grid(features(frames, 2, 2, 8, seed=frames)) for frames in (2, 5))
     selector = SELECTORS.build({"name": name, "tokens": 9})
     assert len(selector(large, random_signals(large))) == 9
+    both = VideoTokens.cat([large, small])
     with pytest.raises(StgraphError, match="video 1 has 8 visual tokens, fewer than tokens=9; ask for at most 8"):
-        both = VideoTokens.cat([large, small])
         selector(both, random_signals(both))
 
 
@@ -83,7 +84,7 @@ def test_communities_and_notes_of_a_batch_are_those_of_its_videos():
     selection = STSimDiff(tokens=20)(VideoTokens.cat(parts))
     assert selection.notes == ("candidates are trimmed by novelty",)
     labels = [selection.community[selection.batch == video] for video in range(3)]
-    assert all(int(after.min()) > int(before.max()) for before, after in zip(labels, labels[1:], strict=False))
+    assert all(int(after.min()) > int(before.max()) for before, after in pairwise(labels))
     with pytest.raises(StgraphError, match="another share of each video of 32, 48, 80 visual tokens"):
         STSimDiff(tokens=20).analyse(VideoTokens.cat(parts))
 
