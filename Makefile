@@ -7,7 +7,7 @@ LMMS := .venv-lmms
 INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 CODE := stgraph tests benchmarks experiments notebooks
 
-.PHONY: demo test test-slow test-browser test-lmms-eval lint format bench bench-gpu docs notebooks clean help
+.PHONY: demo test test-slow test-browser test-ray test-lmms-eval ablation lint format bench bench-gpu docs notebooks clean help
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,6 +24,10 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) --editable '.[test]'
 	@touch $@ $(VENV)/.core
+
+$(VENV)/.ray: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) --editable '.[test,ray,mlflow]'
+	@touch $@ $(VENV)/.core $(VENV)/.test
 
 $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) --editable '.[docs]'
@@ -47,6 +51,9 @@ $(VENV)/.browser: pyproject.toml constraints.txt | $(BIN)/python
 test-browser: $(VENV)/.browser ## Pages driven in a real browser (needs Chromium and its driver)
 	$(BIN)/pytest -m browser
 
+test-ray: $(VENV)/.ray ## The engines on a local Ray cluster of two workers, and MLflow (downloads 350 MB)
+	$(BIN)/pytest -m ray
+
 $(LMMS)/.ready: pyproject.toml constraints-lmms.txt | $(BIN)/python
 	$(BIN)/python -m venv $(LMMS)
 	PIP_CONSTRAINT=constraints-lmms.txt $(LMMS)/bin/pip install --quiet --disable-pip-version-check \
@@ -69,6 +76,9 @@ lint: $(VENV)/.test ## Ruff and mypy
 format: $(VENV)/.test ## Apply ruff's fixes and format
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
+
+ablation: $(VENV)/.test ## The paper's rows and all methods with the shipped model, on the quick clips, against what is published
+	$(BIN)/python -m experiments.studies paper peers retention=[0.1] clips=40 workers=2 --check
 
 bench: $(VENV)/.test ## Speed: selections against one read of the features, and every detector at three sizes
 	$(BIN)/python -m benchmarks.selection --newline

@@ -74,12 +74,12 @@ def read(experiment: str, words: Sequence[str]) -> Settings:
         if "=" not in word:
             raise StgraphError(f"override {word!r} must have the form name=value, such as retention=0.3")
     ours = {*GROUPS, *resolve().data}
-    theirs = [word for word in words if _head(word) not in ours]
-    words = [word for word in words if _head(word) in ours]
-    tree = _compose(experiment, theirs)
+    theirs = [word for word in words if head(word) not in ours]
+    words = [word for word in words if head(word) in ours]
+    tree = compose(experiment, theirs)
     methods = {key: tree.pop(key) for key in list(tree) if key in ours}
     retention = methods.pop("retention")
-    if not any(_head(word) == "retention" for word in words):
+    if not any(head(word) == "retention" for word in words):
         words = [f"retention={','.join(map(str, _listed(retention)))}", *words]
     seeds = _listed(tree.pop("seeds"))
     rendered = _listed(tree.pop("rendered"))
@@ -114,9 +114,10 @@ def load_score(name: str) -> Score:
         raise StgraphError(f"score must be module:function, and {name!r} cannot be imported: {error}") from error
 
 
-def _compose(experiment: str, words: Sequence[str]) -> dict[str, Any]:
+def compose(experiment: str, words: Sequence[str]) -> dict[str, Any]:
     """The file with the overrides of its own settings, as plain data."""
-    from hydra import compose, initialize_config_dir
+    from hydra import compose as composed
+    from hydra import initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -124,14 +125,14 @@ def _compose(experiment: str, words: Sequence[str]) -> dict[str, Any]:
     register_groups()
 
     def plain(overrides: Sequence[str]) -> dict[str, Any]:
-        return cast("dict[str, Any]", OmegaConf.to_container(compose(experiment, list(overrides)), resolve=True))
+        return cast("dict[str, Any]", OmegaConf.to_container(composed(experiment, list(overrides)), resolve=True))
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         known = {*plain([]), *(path.name for path in CONF.iterdir() if path.is_dir())}
         for word in words:
-            if _head(word) not in known:
-                hint = nearest(_head(word), known | {*GROUPS, *resolve().data})
-                raise StgraphError(f"there is no setting {_head(word)!r}{hint}")
+            if head(word) not in known:
+                hint = nearest(head(word), known | {*GROUPS, *resolve().data})
+                raise StgraphError(f"there is no setting {head(word)!r}{hint}")
         try:
             return plain(words)
         except (HydraException, OmegaConfBaseException) as error:
@@ -154,7 +155,7 @@ def register_groups() -> None:
             store(group=group, name=name, node=node)
 
 
-def _head(word: str) -> str:
+def head(word: str) -> str:
     """What a word is about: ``study`` in ``+study.paper.rows.mine=['difference=noise']``."""
     return word.partition("=")[0].strip().lstrip("+~").split(".")[0]
 

@@ -1,0 +1,187 @@
+"""From outcomes to the numbers of a study: accuracy with its interval, and the difference to the base row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stgraph.errors import StgraphError
+
+from .. import statistics
+from ..outcomes import Outcomes
+from ..statistics import Difference, Interval
+from .catalogue import FULL, Study
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a study at one retention and condition.
+
+    Attributes:
+        row: its name.
+        retention: share of tokens kept.
+        condition: of the clips.
+        number: row of the outcomes.
+        questions: (Q,) bool, those that count: all that the row and the base were both asked.
+        accuracy: share of right answers.
+        difference: to the base row; None for the base itself and where that was not measured.
+        holm: p value of the difference, corrected within the study; None where there is no difference.
+        by_kind: accuracy of each type of question.
+        figures: means over clips.
+    """
+
+    row: str
+    retention: float
+    condition: str
+    number: int
+    questions: NDArray[np.bool_]
+    accuracy: Interval
+    difference: Difference | None
+    holm: float | None
+    by_kind: dict[str, Interval]
+    figures: dict[str, Interval]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A study with its numbers.
+
+    Attributes:
+        study: what was asked.
+        outcomes: that the numbers are of.
+        lines: every row that was measured.
+        missing: names of rows that were not.
+    """
+
+    study: Study
+    outcomes: Outcomes
+    lines: tuple[Line, ...]
+    missing: tuple[str, ...]
+
+    def line(self, row: str, retention: float | None = None, condition: str | None = None) -> Line | None:
+        """The first line of a row, at a retention and under a condition if these are given."""
+        for line in self.lines:
+            if (
+                line.row == row
+                and (retention is None or row == FULL or line.retention == retention)
+                and (condition is None or line.condition == condition)
+            ):
+                return line
+        return None
+
+    @property
+    def retentions(self) -> list[float]:
+        """Those that were measured, without the model that sees all."""
+        return sorted({line.retention for line in self.lines if line.row != FULL})
+
+    @property
+    def conditions(self) -> list[str]:
+        """Those that were measured."""
+        return list(dict.fromkeys(line.condition for line in self.lines))
+
+    @property
+    def rows(self) -> list[str]:
+        """Those that were measured, in the order of the study, without the model that sees all."""
+        return list(dict.fromkeys(line.row for line in self.lines if line.row != FULL))
+
+    @property
+    def clips(self) -> int:
+        """The most clips that a row was asked about under one condition."""
+        return max((len(np.unique(self.outcomes.clip[line.questions])) for line in self.lines), default=0)
+
+
+def measure(
+    study: Study,
+    outcomes: Outcomes,
+    model: str,
+    clips: dict[str, list[str]],
+    retentions: Sequence[float] | None = None,
+    *,
+    resamples: int = statistics.RESAMPLES,
+) -> Measured:
+    """The numbers of a study.
+
+    Args:
+        study: what is compared.
+        outcomes: of all cells.
+        model: digest of the model.
+        clips: names of the clips of each condition.
+        retentions: others than the study's.
+        resamples: of the bootstrap.
+
+    Raises:
+        StgraphError: nothing of it was measured.
+    """
+    points = list(study.points(retentions))
+    row_of = {
+        (point.row, point.retention, point.condition): number
+        for point in points
+        if (number := outcomes.row(point.settings, model)) is not None
+    }
+    lines: list[Line] = []
+    missing: dict[str, None] = {}
+    for point in points:
+        number = row_of.get((point.row, point.retention, point.condition))
+        base = row_of.get((study.base, point.retention, point.condition))
+        both = [each for each in (number, base) if each is not None]
+        asked = outcomes.asked(both, clips[point.condition]) if number is not None else np.zeros(0, bool)
+        if number is None or not asked.any():
+            missing[point.row] = None
+            continue
+        compared = base is not None and point.row not in (study.base, FULL)
+        lines.append(
+            Line(
+                point.row,
+                point.retention,
+                point.condition,
+                number,
+                asked,
+                statistics.accuracy(outcomes.correct[number, asked], outcomes.clip[asked], resamples=resamples),
+                _difference(outcomes, number, base, asked, resamples) if compared and base is not None else None,
+                None,
+                _by_kind(outcomes, number, asked, resamples),
+                _figures(outcomes, number, asked, study.figures, resamples),
+            )
+        )
+    if not lines:
+        raise StgraphError(
+            f"nothing of study {study.name} was measured; run python -m experiments.studies {study.name}"
+        )
+    tested = [line for line in lines if line.difference is not None]
+    corrected = statistics.holm([line.difference.p for line in tested if line.difference is not None])
+    known = dict(zip(map(id, tested), corrected, strict=True))
+    lines = [replace(line, holm=known.get(id(line))) for line in lines]
+    return Measured(study, outcomes, tuple(lines), tuple(missing))
+
+
+def _difference(outcomes: Outcomes, number: int, base: int, asked: NDArray[np.bool_], resamples: int) -> Difference:
+    return statistics.difference(
+        outcomes.correct[number, asked], outcomes.correct[base, asked], outcomes.clip[asked], resamples=resamples
+    )
+
+
+def _by_kind(outcomes: Outcomes, number: int, asked: NDArray[np.bool_], resamples: int) -> dict[str, Interval]:
+    found = {}
+    for kind in outcomes.kinds:
+        chosen = asked & (outcomes.kind == kind)
+        if chosen.any():
+            found[kind] = statistics.accuracy(
+                outcomes.correct[number, chosen], outcomes.clip[chosen], resamples=min(resamples, 1000)
+            )
+    return found
+
+
+def _figures(
+    outcomes: Outcomes, number: int, asked: NDArray[np.bool_], names: Sequence[str], resamples: int
+) -> dict[str, Interval]:
+    clips = np.unique(outcomes.clip[asked])
+    found = {}
+    for name in names:
+        if name in outcomes.figures:
+            values = outcomes.figures[name][number, clips]
+            if not np.isnan(values).all():
+                found[name] = statistics.mean_figure(values, resamples=min(resamples, 1000))
+    return found
