@@ -27,7 +27,7 @@ def ceil_shares(share: float, counts: Tensor, most: int | None = None) -> Tensor
     exact = _exact(share)
     if exact.numerator * bound + exact.denominator < 2**63:
         return torch.div(counts * exact.numerator + exact.denominator - 1, exact.denominator, rounding_mode="floor")
-    # So many digits that whole numbers would overflow: one count at a time.
+    # The share has so many digits that int64 would overflow: compute one count at a time with Python's integers.
     known, place = torch.unique(counts, return_inverse=True) if most is None else (torch.arange(most + 1), counts)
     table = torch.tensor([math.ceil(exact * n) for n in known.tolist()], dtype=torch.int64)
     return table.to(counts.device, non_blocking=True)[place]

@@ -62,7 +62,7 @@ def by_first_appearance(labels: Tensor) -> Tensor:
         return labels
     highest = torch.cummax(labels, 0).values
     if int(labels[0]) == 0 and int(labels.min()) == 0 and not bool((highest.diff() > 1).any()):
-        return labels  # each is known or the next number already
+        return labels  # numbered by first appearance already
     unique, inverse = torch.unique(labels, return_inverse=True)
     positions = torch.arange(len(labels), device=labels.device)
     first = torch.full((len(unique),), len(labels), device=labels.device).scatter_reduce(0, inverse, positions, "amin")

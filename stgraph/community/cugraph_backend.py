@@ -53,7 +53,7 @@ def _detect(graph: SpatioTemporalGraph, method: str, run: Callable[[Any, Any, An
     needed_by = f"{method} with backend='cugraph'"
     library = require("pylibcugraph", extra="cugraph", needed_by=needed_by)
     cupy = require("cupy", extra="cugraph", needed_by=needed_by)
-    # Importing both libraries and making a handle succeed on a machine without a GPU; only this count tells.
+    # On a machine without a GPU both imports and the handle still succeed. Only the device count shows it.
     try:
         devices = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError:
@@ -74,7 +74,7 @@ def _detect(graph: SpatioTemporalGraph, method: str, run: Callable[[Any, Any, An
     device_graph = library.SGGraph(
         handle,
         library.GraphProperties(is_symmetric=True, is_multigraph=False),
-        cupy.asarray(both[0]),  # CUDA tensors are read where they are
+        cupy.asarray(both[0]),  # CUDA tensors are not copied
         cupy.asarray(both[1]),
         weight_array=cupy.asarray(weight.repeat(2)),
         store_transposed=False,
@@ -83,5 +83,5 @@ def _detect(graph: SpatioTemporalGraph, method: str, run: Callable[[Any, Any, An
     )
     vertices, found = run(library, handle, device_graph)
     vertices, found = (torch.as_tensor(array, device="cuda").to(home, torch.int64) for array in (vertices, found))
-    # Numbers above all vertices, so that no community of cuGraph's meets the number of a vertex that it left out.
+    # cuGraph leaves out vertices without an edge; they keep their own numbers. Communities are numbered above these.
     return labels.index_copy(0, vertices, found + graph.num_nodes)

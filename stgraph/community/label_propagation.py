@@ -72,7 +72,7 @@ def _updated(labels: Tensor, vertex: Tensor, neighbour: Tensor, weight: Tensor, 
     most = votes.new_zeros(n).scatter_reduce_(0, voter, votes, "amax")
     best = votes == most[voter]
     voter, label = voter[best], label[best]
-    # Places in the order are larger than −1, the place of the label that the vertex has.
+    # The vertex keeps its own label among the best ones: that label has place −1, all others have larger places.
     place = torch.where(label == labels[voter], -1, order[label])
     first = torch.full_like(labels, n).scatter_reduce_(0, voter, place, "amin")
     chosen = place == first[voter]

@@ -91,7 +91,7 @@ def optimiser(leidenalg: Any, max_size: int | None, seed: int) -> Any:
     result.set_rng_seed(seed)
     if max_size is not None:
         result.max_comm_size = max_size
-        # From version 0.12 on the size is only a wish unless breaking it costs more than any quality can bring.
+        # From version 0.12 on max_size is a soft limit. A penalty above any gain in quality makes it a hard one.
         result.community_constraint_enforcement = 1e9
     return result
 

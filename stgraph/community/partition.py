@@ -153,12 +153,12 @@ class Partition:
         table = torch.unique(joint, return_counts=True)[1]
         both, one, two = (counts.cpu().double() for counts in (table, self.sizes, other.sizes))
         h_both, h_one, h_two = (float(-(c / n * (c / n).log()).sum()) for c in (both, one, two))
-        # I = H₁ + H₂ − H₁₂; rounding may take what is 0 a hair below it.
+        # I = H₁ + H₂ − H₁₂. Rounding may make a value of 0 slightly negative.
         information = max(h_one + h_two - h_both, 0.0)
         pairs, pairs_one, pairs_two = (float((c * (c - 1) / 2).sum()) for c in (both, one, two))
         expected = pairs_one * pairs_two / (n * (n - 1) / 2) if n > 1 else 0.0
         most = (pairs_one + pairs_two) / 2
-        # Both all in one, or both all apart: no table but theirs is possible, and they are equal.
+        # Both have one community, or both have only singletons: then they are equal, and the formula is 0 / 0.
         ari = 1.0 if most == expected else (pairs - expected) / (most - expected)
         nmi = 2 * information / (h_one + h_two) if h_one + h_two else 1.0
         return Agreement(nmi=min(nmi, 1.0), ari=ari, vi=max(2 * h_both - h_one - h_two, 0.0))
@@ -190,7 +190,7 @@ class Partition:
             raise StgraphError(
                 "the runs of a partition's JSON must be as many whole labels as lengths ≥ 1; write it with to_json()"
             )
-        # A label is either known or the next number: so they are numbered by their first vertex.
+        # Labels are numbered by their first vertex: each is a known number or the next one.
         labels, highest = runs[0], torch.cummax(runs[0], 0).values
         if int(labels.min()) < 0 or int(labels[0]) != 0 or bool((highest.diff() > 1).any()):
             raise StgraphError(

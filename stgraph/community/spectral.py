@@ -102,7 +102,7 @@ class Spectral(CommunityDetector):
         scale = diags_array(1 / np.sqrt(adjacency.sum(1)))
         opposite = (
             eye_array(n) + scale @ adjacency @ scale
-        )  # 2I − L: the wanted end becomes the large one, found faster
+        )  # ARPACK finds the largest eigenvalues faster, so 2I − L is used in place of L
         if n <= max(_DENSE, 2 * count):
             values, vectors = eigh(opposite.toarray(), subset_by_index=(n - count, n - 1))
         else:

@@ -70,7 +70,7 @@ def _spanning_forest(
     from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 
     n = graph.num_nodes
-    # The sparse solver minimises, takes 0 for "no edge" and breaks ties as it likes: places from 1 on leave it none.
+    # The solver minimises, reads 0 as "no edge" and breaks ties in any order. Ranks from 1 on have no 0 and no ties.
     strongest = torch.sort(snap(graph.edge_weight), stable=True, descending=True).indices.cpu().numpy()
     place = np.empty(len(strongest))
     place[strongest] = np.arange(1, len(strongest) + 1)
@@ -96,13 +96,13 @@ def _cut(order: npt.NDArray[np.int64], parent: npt.NDArray[np.int64], bound: int
     """
     n = len(parent) - 1
     above = parent.tolist()
-    branches: list[list[tuple[int, int]]] = [[] for _ in range(n + 1)]  # what hangs below each vertex: (vertices, top)
+    branches: list[list[tuple[int, int]]] = [[] for _ in range(n + 1)]  # subtrees below each vertex: (vertices, root)
     top = list(range(n))
     is_top = [False] * n
     for vertex in reversed(order.tolist()):
         gathered = 1
         for size, child in sorted(branches[vertex]):
-            if gathered + size > bound:  # so it is for all heavier branches
+            if gathered + size > bound:  # all heavier branches exceed the bound too
                 is_top[child] = True
             else:
                 gathered += size

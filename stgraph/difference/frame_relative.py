@@ -51,6 +51,6 @@ def _medians(values: Tensor, group: Tensor) -> Tensor:
     ordered = values[order[torch.sort(group[order], stable=True).indices]]
     size = torch.bincount(group)
     first = size.cumsum(0) - size
-    # Groups without a value take any: nothing looks them up.
+    # Groups without a value hold any number, because nothing reads it.
     lower, upper = ((first + half).clamp_(0, max(len(values) - 1, 0)) for half in ((size - 1) // 2, size // 2))
     return (ordered[lower] + ordered[upper]) / 2

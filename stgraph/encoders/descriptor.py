@@ -107,7 +107,7 @@ def measure(frame: Tensor, rows: int, columns: int) -> Array:
     size = (rows * SAMPLES, columns * SAMPLES)
     # On uint8 this resize computes in integers, hence exactly.
     samples = F.interpolate(frame[None], size=size, mode="bilinear", antialias=True)[0]
-    # NumPy from here on: the arrays are so small that waiting for a second thread takes longer than the work.
+    # NumPy from here on: on arrays this small, torch's second thread costs more time than it saves.
     red, green, blue = samples.numpy().astype(np.float64)
     luminance = red + green + blue
     padded = np.pad(luminance, 1, mode="edge")
@@ -124,7 +124,7 @@ def measure(frame: Tensor, rows: int, columns: int) -> Array:
 def _window_means(planes: Array) -> Array:
     """(rows, columns, C) means of (C, rows · 8, columns · 8) under a raised cosine, two patches wide, on each patch."""
     angle = (np.arange(2 * SAMPLES) + 0.5) * (math.pi / SAMPLES)
-    # Whole numbers: with the whole numbers of the planes, the sums are exact in float64 in whatever order they run.
+    # The weights are whole numbers, and so are the planes: float64 sums are exact in any order.
     weights = np.round(128 * (1 - np.cos(angle)))
     padded = np.pad(planes, ((0, 0), (SAMPLES // 2,) * 2, (SAMPLES // 2,) * 2), mode="edge")
     down = np.einsum("crxi,i->crx", sliding_window_view(padded, len(weights), 1)[:, ::SAMPLES], weights)

@@ -110,7 +110,7 @@ class HuggingFace(Encoder):
 
     @cached_property
     def _tower(self) -> _Tower:
-        # Lives as long as the encoder, so a folder of clips loads its tower once and nothing outlives its use.
+        # The tower is kept as long as the encoder: a folder of clips loads it once.
         if self.device == "cuda" and not torch.cuda.is_available():
             raise StgraphError("encoder.device=cuda, but torch sees no CUDA device; use encoder.device=cpu or auto")
         device = "cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
@@ -298,7 +298,7 @@ class _Tower:
             self.module(**inputs)
 
         def grid(rows: Tensor) -> Tensor:
-            # Whatever a tower has beside patches ([CLS], registers) comes first in its sequence.
+            # [CLS] and register tokens come first in the sequence of a tower.
             rows = rows.reshape(len(frames), -1, rows.shape[-1])[:, -height * width :]
             rows = rows if order is None else rows[:, order.argsort()]
             rows = rows.reshape(len(frames), height, width, -1)
