@@ -131,6 +131,12 @@ class Reader:
             rows = list(self._behind(cache, begin, texts))
         return [self._outcome(question, row, n) for question, row, n in zip(questions, rows, kept, strict=True)]
 
+    @torch.no_grad()
+    def answer_blind(self, questions: Sequence[Question]) -> list[Outcome]:
+        """Answer without any video, from the questions alone."""
+        rows = [self.model(input_ids=self._ids(one.text)[None], use_cache=False).logits[0, -1] for one in questions]
+        return [self._outcome(one, row, 0) for one, row in zip(questions, rows, strict=True)]
+
     def _prefill(self, inputs: dict[str, Tensor], attached: Any, *, use_cache: bool) -> Any:
         begun = time.perf_counter()
         out = self.model(**inputs, use_cache=use_cache, logits_to_keep=1)

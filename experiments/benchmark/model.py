@@ -93,7 +93,7 @@ def build(seed: int = 0, *, layers: int = 4, width: int = WIDTH) -> Any:
             "max_position_embeddings": 8192,
             "rope_parameters": {
                 "rope_type": "default",
-                "rope_theta": 1000.0,
+                "rope_theta": 100000.0,
                 "mrope_section": [6, 5, 5],
                 "mrope_interleaved": True,
             },

@@ -115,7 +115,9 @@ class _Asker:
 
     def __init__(self, clip: Clip, chance: random.Random) -> None:
         self.script, self.chance = clip.script, chance
-        self.shown = clip.shares >= VISIBLE
+        # A small object between four tokens covers little of each: the one that shows most of it counts in any case.
+        most = clip.shares.max((2, 3), keepdims=True)
+        self.shown = (clip.shares >= VISIBLE) | ((clip.shares == most) & (most > 0))
         self.things = clip.script.things
         self.number = {thing.kind: n for n, (_, thing) in enumerate(self.things)}
 

@@ -38,31 +38,56 @@ STAGES = ((0.0, ((8, 96, 1.0),)), (0.35, ((16, 128, 0.8), (8, 96, 0.2))), (0.85,
 def begin(model: Any, heads: dict[str, Tensor]) -> None:
     """Let words and attention begin where they help: retrieval by name is then learnt in minutes, not in hours.
 
-    Names of kinds, colours and places begin as the directions in which the tower's tokens tell them apart, and the
-    times of answers as the tokens that tell the time of a frame. Queries begin equal to keys, so that like attends to
-    like, and what attention reads begins to be written as it was read. All of it is trained further.
+    The linear layers that told kinds, colours, places and flashes from the tower's tokens are reused. A name begins as
+    the vector that its layer takes for that name alone, and an answer is read off by the layer's row. Three heads of
+    each layer begin by comparing and copying what these layers tell; words share a direction by which these heads look
+    past them, at the video. The times of answers begin as the tokens that
+    tell the time of a frame. All of it is trained further.
     """
     words: Tensor = model.get_input_embeddings().weight
     head: Tensor = model.lm_head.weight
     names = {"kind": KINDS, "colour": tuple(COLOURS), "place": PLACES}
+    told = {asked: heads[f"{asked}.weight"][: len(known)] for asked, known in names.items()}
+    told = {asked: rows - rows.mean(0) for asked, rows in told.items()}
+    told["flash"] = (heads["flash.weight"][1] - heads["flash.weight"][0])[None]
+    told = {asked: rows / rows.norm(dim=1).mean() for asked, rows in told.items()}
+    scale = small.WIDTH**0.5
+    what, where = torch.cat([told["kind"], told["colour"]]), torch.cat([told["place"], told["flash"]])
+    # The direction of words is at right angles to all that the tower's layers tell.
+    aside = torch.randn(small.WIDTH, generator=torch.Generator().manual_seed(0))
+    known_space = torch.cat([what, where])
+    aside = F.normalize(aside - aside @ torch.linalg.pinv(known_space) @ known_space, dim=0)
     with torch.no_grad():
         for asked, known in names.items():
-            rows = heads[f"{asked}.weight"][: len(known)]
-            rows = F.normalize(rows - rows.mean(0), dim=1)
-            for name, row in zip(known, rows, strict=True):
-                words[IDS[name]] = row * small.WIDTH**0.5
-                head[IDS[name]] = row
+            pure = F.normalize(torch.linalg.pinv(told[asked]).T, dim=1)
+            for name, row, vector in zip(known, told[asked], pure, strict=True):
+                words[IDS[name]], head[IDS[name]] = vector * scale, row
         for name in ("flash", "flashed"):
-            words[IDS[name]] = (
-                F.normalize(heads["flash.weight"][1] - heads["flash.weight"][0], dim=0) * small.WIDTH**0.5
-            )
+            words[IDS[name]] = told["flash"][0] * scale
         for time_ in small.times():
             words[IDS[time_]] = words[IDS[f"<{time_} seconds>"]]
             head[IDS[time_]] = F.normalize(words[IDS[f"<{time_} seconds>"]], dim=0)
+        said = [number for word, number in IDS.items() if "seconds>" not in word and "vision" not in word]
+        words[said] = 0.8 * words[said] + 0.6 * scale * aside
+        compared = (told["kind"], told["colour"], where)
+        copied = (torch.cat([where, told["colour"]]), what, what)
         for layer in model.model.language_model.layers:
             attention = layer.self_attn
-            attention.k_proj.weight.copy_(attention.q_proj.weight)
-            attention.o_proj.weight.copy_(0.5 * attention.v_proj.weight.T)
+            size = attention.head_dim
+            for number in range(3):
+                rows, start = compared[number], number * size
+                attention.q_proj.weight[start : start + size] = 0
+                attention.q_proj.weight[start : start + len(rows)] = rows
+                attention.q_proj.weight[start + size - 1] = 1.3 * aside
+                rows = copied[number]
+                attention.v_proj.weight[start : start + len(rows)] = rows
+                attention.k_proj.weight[start : start + size] = attention.q_proj.weight[start : start + size]
+                attention.k_proj.weight[start + size - 1] *= -1
+            for start in range(0, 6 * size, size):
+                value = attention.v_proj.weight[start : start + size]
+                attention.o_proj.weight[:, start : start + size] = 0.5 * torch.linalg.pinv(value, rtol=0.05)
+            attention.q_norm.weight.fill_(1.6)
+            attention.k_norm.weight.fill_(1.6)
 
 
 def stage(share: float, chance: random.Random) -> Knobs:
@@ -124,7 +149,7 @@ def main(arguments: list[str] | None = None) -> None:
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=told.rate, betas=(0.9, 0.95))
-    state = {"step": 0, "clips": 0, "seconds": 0.0}
+    state: dict[str, Any] = {"step": 0, "clips": 0, "seconds": 0.0}
     path = told.run / "state.pt"
     if path.exists():
         saved = torch.load(path)
@@ -142,7 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
         signal.signal(number, lambda *_: stopped.append(1))
     log = (told.run / "log.jsonl").open("a")
     pool: dict[tuple[int, int, int], list[Example]] = defaultdict(list)
-    seen: dict[str, float] = {}
+    seen: dict[str, float] = state.setdefault("seen", {})
     last = saved_at = checked = time.monotonic()
     while (share := state["seconds"] / (60 * told.minutes)) < 1 and not stopped:
         step = state["step"]
@@ -182,9 +207,11 @@ def main(arguments: list[str] | None = None) -> None:
                 seen[question.type] = 0.99 * seen.get(question.type, value) + 0.01 * value
             seen["loss"] = 0.98 * seen.get("loss", float(loss)) + 0.02 * float(loss)
         if state["step"] % 20 == 0:
-            line = {**state, "rate": rate, "frames": knobs.frames} | {
-                key: round(value, 3) for key, value in seen.items()
-            }
+            line = (
+                {key: state[key] for key in ("step", "clips", "seconds")}
+                | {"rate": rate, "frames": knobs.frames}
+                | {key: round(value, 3) for key, value in seen.items()}
+            )
             log.write(json.dumps(line) + "\n")
             log.flush()
         if now - saved_at > 180:
@@ -195,7 +222,10 @@ def main(arguments: list[str] | None = None) -> None:
             found = validate(model, Knobs(), 24)
             mean = sum(found.values()) / len(found)
             log.write(
-                json.dumps({**state, "validation": {k: round(v, 3) for k, v in found.items()}, "mean": mean}) + "\n"
+                json.dumps(
+                    {"step": state["step"], "validation": {k: round(v, 3) for k, v in found.items()}, "mean": mean}
+                )
+                + "\n"
             )
             log.flush()
             last = time.monotonic()
