@@ -54,7 +54,7 @@ class Infomap(CommunityDetector):
             return labels
         library = require("infomap", extra="graph", needed_by="infomap")
         network = library.Network()
-        # Vertices without an edge are left out: the random walk never visits them, so Infomap would place them anywhere.
+        # The random walk never visits vertices without an edge, and Infomap would place them anywhere: leave them out.
         network.add_links(np.column_stack([edges.pairs, edges.weight]))
         modules = library.run(network, two_level=True, num_trials=self.trials, seed=self.seed + 1).modules()
         labels[list(modules)] = graph.num_nodes + torch.tensor(list(modules.values()))
