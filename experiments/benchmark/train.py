@@ -14,6 +14,7 @@ import random
 import signal
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,19 @@ from .tower import RUNS, encode
 
 Example = tuple[Tensor, list[Question]]
 
-STAGES = ((0.0, ((8, 96, 1.0),)), (0.35, ((16, 128, 0.8), (8, 96, 0.2))), (0.85, ((16, 128, 0.85), (32, 128, 0.15))))
+STAGES = (
+    (0.0, ((8, 96, 1.0),)),
+    (0.3, ((16, 96, 0.7), (8, 96, 0.3))),
+    (0.5, ((16, 128, 0.8), (16, 96, 0.1), (8, 96, 0.1))),
+    (0.9, ((16, 128, 0.85), (32, 128, 0.15))),
+)
 """From which share of the training on, clips of which (frames, side, share of the batches)."""
+
+BATCH = {(8, 96): 6, (16, 96): 4, (16, 128): 3, (32, 128): 2}
+"""(frames, side) -> clips of a batch."""
+
+QUESTIONS = 26
+"""Most questions of a clip in a batch."""
 
 
 def begin(model: Any, heads: dict[str, Tensor]) -> None:
@@ -111,23 +123,121 @@ def example(model: Any, name: str, knobs: Knobs, each: int) -> Example:
     return tokens.bfloat16(), ask(clip, each=each)
 
 
+def answered(questions: Sequence[Question], rows: Tensor) -> list[bool]:
+    """Whether the likeliest option is the right one, by the (A, V) logits behind each question."""
+    found = []
+    for question, row in zip(questions, rows, strict=True):
+        best = row[[IDS[option] for option in question.options]].argmax()
+        found.append(int(best) == question.answer)
+    return found
+
+
 def validate(model: Any, knobs: Knobs, clips: int) -> dict[str, float]:
     """Accuracy by type on validation clips, among the options."""
     right: dict[str, list[bool]] = defaultdict(list)
     for number in range(clips):
         tokens, questions = example(model, f"validation {number}", knobs, 2)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            found, _ = logits(model, pack(model, tokens[None], knobs.fps, [questions]))
-        for question, row in zip(questions, found.float(), strict=True):
-            best = row[[IDS[option] for option in question.options]].argmax()
-            right[question.type].append(int(best) == question.answer)
+            rows, _ = logits(model, pack(model, tokens[None], knobs.fps, [questions]))
+        for question, correct in zip(questions, answered(questions, rows), strict=True):
+            right[question.type].append(correct)
     return {kind: sum(values) / len(values) for kind, values in right.items()}
+
+
+class Trainer:
+    """A model in training, and how far it is.
+
+    Attributes:
+        model: in training; its tower is frozen.
+        state: ``step``, ``clips`` that were painted, ``seconds`` of training, and moving averages in ``seen``.
+    """
+
+    def __init__(self, tower: Path, run: Path, *, seed: int, rate: float, minutes: float) -> None:
+        """Begin with a trained tower, or go on with what ``run`` holds."""
+        self.seed, self.rate, self.seconds = seed, rate, 60 * minutes
+        self.path = run / "state.pt"
+        self.model = small.build(seed)
+        self.model.model.visual.requires_grad_(False)
+        self.model.model.visual.config._attn_implementation = "eager"  # the faster one on a CPU
+        self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [parameter for parameter in self.trained if parameter.ndim > 1], "weight_decay": 0.05},
+            {"params": [parameter for parameter in self.trained if parameter.ndim < 2], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95))
+        self.state: dict[str, Any] = {"step": 0, "clips": 0, "seconds": 0.0, "seen": {}}
+        self._pool: dict[tuple[int, int, int], list[Example]] = defaultdict(list)
+        if self.path.exists():
+            saved = torch.load(self.path)
+            self.model.load_state_dict(saved["model"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.state |= saved["state"]
+        else:
+            taught = torch.load(tower)
+            kept = {key: value for key, value in taught["model"].items() if key.startswith("model.visual.")}
+            self.model.load_state_dict(kept, strict=False)
+            begin(self.model, taught["heads"])
+
+    @property
+    def share(self) -> float:
+        """Of the training that is done."""
+        return float(self.state["seconds"] / self.seconds)
+
+    def keep(self) -> None:
+        """Save all that going on needs; a crash while saving leaves what was saved before."""
+        whole = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "state": self.state}
+        torch.save(whole, self.path.with_suffix(".new"))
+        self.path.with_suffix(".new").replace(self.path)
+
+    def step(self) -> dict[str, Any]:
+        """One batch.
+
+        Returns:
+            a line of the log.
+        """
+        begun, number = time.monotonic(), self.state["step"]
+        rate = self.rate * min(1, (number + 1) / 200) * (0.03 + 0.97 * (0.5 + 0.5 * math.cos(math.pi * self.share)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        chance = random.Random(f"stgraph training {self.seed} {number}")
+        knobs = stage(self.share, chance)
+        shown = self._examples(knobs, chance)
+        questions = [chance.sample(asked, min(len(asked), QUESTIONS)) for _, asked in shown]
+        with torch.autocast("cpu", torch.bfloat16):
+            packed = pack(self.model, torch.stack([tokens for tokens, _ in shown]), knobs.fps, questions)
+            rows, after = (found.float() for found in logits(self.model, packed))
+        ending = F.cross_entropy(after, torch.full_like(packed.answers, END))
+        loss = F.cross_entropy(rows, packed.answers) + 0.05 * ending
+        value = float(loss.detach())
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self.optimizer.step()
+        seen, flat = self.state["seen"], [question for asked in questions for question in asked]
+        for question, correct in zip(flat, answered(flat, rows.detach()), strict=True):
+            seen[question.type] = 0.99 * seen.get(question.type, 0.0) + 0.01 * correct
+        seen["loss"] = 0.98 * seen.get("loss", value) + 0.02 * value
+        self.state["step"] += 1
+        self.state["seconds"] += time.monotonic() - begun
+        far = {key: self.state[key] for key in ("step", "clips", "seconds")}
+        return far | {"rate": rate, "frames": knobs.frames} | {key: round(value, 3) for key, value in seen.items()}
+
+    def _examples(self, knobs: Knobs, chance: random.Random) -> list[Example]:
+        """A batch; each clip is shown twice, some steps apart, because painting and encoding take a while."""
+        count, number = BATCH[knobs.frames, knobs.side], self.state["step"]
+        held = self._pool[knobs.frames, knobs.side, knobs.fps]
+        again = [held.pop(chance.randrange(len(held))) for _ in range(count // 2)] if len(held) > 12 else []
+        names = [f"train {self.seed} {number} {which}" for which in range(count - len(again))]
+        fresh = [example(self.model, name, knobs, 4) for name in names]
+        held += fresh
+        self.state["clips"] += len(fresh)
+        return fresh + again
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Train until the minutes are over, or until a signal asks to stop; then save."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=90, help="of training in all, earlier calls included")
+    parser.add_argument("--minutes", type=float, default=50, help="of training in all, earlier calls included")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tower", type=Path, default=RUNS / "tower.pt")
@@ -135,102 +245,30 @@ def main(arguments: list[str] | None = None) -> None:
     told = parser.parse_args(arguments)
     torch.set_num_threads(1)
     told.run.mkdir(parents=True, exist_ok=True)
-    model = small.build(told.seed)
-    tower = torch.load(told.tower)
-    kept = {key: value for key, value in tower["model"].items() if key.startswith("model.visual.")}
-    model.load_state_dict(kept, strict=False)
-    begin(model, tower["heads"])
-    model.model.visual.requires_grad_(False)
-    model.model.visual.config._attn_implementation = "eager"  # the faster one here
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decayed = [parameter for parameter in trained if parameter.ndim > 1]
-    groups = [
-        {"params": decayed, "weight_decay": 0.05},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=told.rate, betas=(0.9, 0.95))
-    state: dict[str, Any] = {"step": 0, "clips": 0, "seconds": 0.0}
-    path = told.run / "state.pt"
-    if path.exists():
-        saved = torch.load(path)
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        state = saved["state"]
-
-    def keep() -> None:
-        whole = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": state}
-        torch.save(whole, path.with_suffix(".new"))
-        path.with_suffix(".new").replace(path)
-
+    trainer = Trainer(told.tower, told.run, seed=told.seed, rate=told.rate, minutes=told.minutes)
     stopped: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.append(1))
-    log = (told.run / "log.jsonl").open("a")
-    pool: dict[tuple[int, int, int], list[Example]] = defaultdict(list)
-    seen: dict[str, float] = state.setdefault("seen", {})
-    last = saved_at = checked = time.monotonic()
-    while (share := state["seconds"] / (60 * told.minutes)) < 1 and not stopped:
-        step = state["step"]
-        rate = told.rate * min(1, (step + 1) / 200) * (0.03 + 0.97 * (0.5 + 0.5 * math.cos(math.pi * share)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        chance = random.Random(f"stgraph training {told.seed} {step}")
-        knobs = stage(share, chance)
-        count = {8: 4 if share < 0.1 else 6, 16: 4, 32: 2}[knobs.frames]
-        # Each clip is shown twice, the second time some steps later, because painting and encoding take a while.
-        held = pool[knobs.frames, knobs.side, knobs.fps]
-        again = [held.pop(chance.randrange(len(held))) for _ in range(count // 2)] if len(held) > 12 else []
-        names = [f"train {told.seed} {step} {which}" for which in range(count - len(again))]
-        fresh = [example(model, name, knobs, 4) for name in names]
-        held += fresh
-        shown = fresh + again
-        state["clips"] += len(fresh)
-        questions = [chance.sample(asked, min(len(asked), 26)) for _, asked in shown]
-        with torch.autocast("cpu", torch.bfloat16):
-            packed = pack(model, torch.stack([tokens for tokens, _ in shown]), knobs.fps, questions)
-            answered, after = logits(model, packed)
-        each = F.cross_entropy(answered.float(), packed.answers, reduction="none")
-        ending = F.cross_entropy(after.float(), torch.full_like(packed.answers, END))
-        loss = each.mean() + 0.05 * ending
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        state["step"] += 1
-        now = time.monotonic()
-        state["seconds"] += now - last
-        last = now
-        with torch.no_grad():
-            for question, row in zip([q for asked in questions for q in asked], answered.float(), strict=True):
-                best = row[[IDS[option] for option in question.options]].argmax()
-                value = float(int(best) == question.answer)
-                seen[question.type] = 0.99 * seen.get(question.type, value) + 0.01 * value
-            seen["loss"] = 0.98 * seen.get("loss", float(loss)) + 0.02 * float(loss)
-        if state["step"] % 20 == 0:
-            line = (
-                {key: state[key] for key in ("step", "clips", "seconds")}
-                | {"rate": rate, "frames": knobs.frames}
-                | {key: round(value, 3) for key, value in seen.items()}
-            )
-            log.write(json.dumps(line) + "\n")
-            log.flush()
-        if now - saved_at > 180:
-            keep()
-            saved_at = now
-        if now - checked > 360:
-            checked = now
-            found = validate(model, Knobs(), 24)
-            mean = sum(found.values()) / len(found)
-            log.write(
-                json.dumps(
-                    {"step": state["step"], "validation": {k: round(v, 3) for k, v in found.items()}, "mean": mean}
-                )
-                + "\n"
-            )
-            log.flush()
-            last = time.monotonic()
-    keep()
-    small.save(model, told.run / "checkpoint")
+    handlers = {
+        number: signal.signal(number, lambda *_: stopped.append(1)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    saved = checked = time.monotonic()
+    with (told.run / "log.jsonl").open("a") as log:
+        while trainer.share < 1 and not stopped:
+            line = trainer.step()
+            if line["step"] % 20 == 0:
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+            if time.monotonic() - saved > 180:
+                trainer.keep()
+                saved = time.monotonic()
+            if time.monotonic() - checked > 360:
+                found = validate(trainer.model, Knobs(), 24)
+                log.write(json.dumps({"step": line["step"], "validation": found}) + "\n")
+                small.save(trainer.model, told.run / "checkpoint")
+                checked = time.monotonic()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    trainer.keep()
+    small.save(trainer.model, told.run / "checkpoint")
 
 
 if __name__ == "__main__":
