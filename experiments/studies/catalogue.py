@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import yaml
 
 from stgraph.app.config import resolve
 from stgraph.errors import StgraphError, check_choice
@@ -23,6 +26,9 @@ FLOORS = {"random tokens": ("selector=random",), "uniform tokens": ("selector=un
 
 OWN = ("simdiff", "importance", "sim_spatial", "sim_temporal", "sim", "diff")
 """Registered selectors that are ST-SimDiff and its ablation rows; all others are peers."""
+
+FOUND = Path(__file__).parents[1] / "conf" / "found.yaml"
+"""What :mod:`experiments.search` has chosen on the validation split."""
 
 INSIDE = ("trim=inside", "layer=2")
 
@@ -254,7 +260,30 @@ def studies() -> dict[str, Study]:
             figures=("kept", "coverage", "event recall"),
         ),
     )
-    return {study.name: study for study in found}
+    return {study.name: study for study in (*found, *past_the_paper())}
+
+
+def past_the_paper() -> Iterator[Study]:
+    """The study of the preset that was chosen on the validation split, where one was.
+
+    Raises:
+        StgraphError: its file is not as the search writes it.
+    """
+    if not FOUND.is_file():
+        return
+    try:
+        words = tuple(map(str, yaml.safe_load(FOUND.read_text("utf-8"))["words"]))
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise StgraphError(f"{FOUND} is not what the search writes; run python -m experiments.search") from error
+    yield Study(
+        "l",
+        "found",
+        "Past the paper",
+        "Is the composition that was chosen on the validation split better than the paper's default and every peer?",
+        {"found": words, PAPER: (), **FLOORS, **peers()},
+        base="found",
+        retentions=(0.1, 0.3),
+    )
 
 
 def study(name: str) -> Study:

@@ -133,6 +133,8 @@ def answer(found: Measured, retention: float = 0.1) -> str:
     assert best.difference is not None  # as chosen above
     gain = f"{best.row}, {words(best.difference.interval, sign=True)} points against {found.study.base}"
     gain += f" at {retention:.0%}"
+    if found.study.name == "found":
+        return _past(found, retention)
     if found.study.base != PAPER:
         own = next((line for line in compared if line.row == PAPER and line.difference is not None), None)
         whole = "" if own is None or own.difference is None else words(own.difference.interval, sign=True)
@@ -144,6 +146,28 @@ def answer(found: Measured, retention: float = 0.1) -> str:
         f"{found.study.question} Nothing better than {PAPER} is shown: the best is {gain}; "
         f"{smallest:.1f} points would have been found four times in five."
     )
+
+
+def _past(found: Measured, retention: float) -> str:
+    """Whether the composition that was found beats the paper's default and every peer."""
+    lines = [line for line in found.lines if line.retention == retention and line.difference is not None]
+    paper = next((line for line in lines if line.row == PAPER), None)
+    rivals = [line for line in lines if line.row != PAPER]
+    if paper is None or paper.difference is None or not rivals:
+        return f"{found.study.question} Not measured."
+    gain = _turned(paper.difference.interval)
+    best = max(rivals, key=lambda line: line.accuracy.estimate)
+    assert best.difference is not None  # as chosen above
+    lead = _turned(best.difference.interval)
+    return (
+        f"{found.study.question} At {retention:.0%} it is {words(gain, sign=True)} points from the paper's default and "
+        f"{words(lead, sign=True)} from the best other, {best.row}."
+    )
+
+
+def _turned(interval: Interval) -> Interval:
+    """The difference the other way round."""
+    return Interval(-interval.estimate, -interval.high, -interval.low)
 
 
 # -- over all studies -------------------------------------------------------------------------------------------------

@@ -1,0 +1,203 @@
+"""Past the paper: compose parts of ST-SimDiff, choose on the validation split, and test once on the test split.
+
+  python -m experiments.search              choose, and write conf/found.yaml
+  python -m experiments.studies found split=test
+
+Candidates are drawn at random from all combinations of parts, with the paper's default among them. Successive halving
+measures them on more and more clips and keeps the better third each time. All changes of one part of the best follow,
+in the same way. Nothing is ever measured on the test split here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stgraph.errors import StgraphError, check_number
+
+from .outcomes import Outcomes
+from .settings import compose
+from .statistics import accuracy, difference, words
+from .studies.catalogue import FOUND, settings
+from .sweep import Plan, Store, run
+from .sweep.__main__ import check_size, shown
+from .sweep.engines import Resources
+from .sweep.evaluator import load
+
+Words = tuple[str, ...]
+
+PARTS: Mapping[str, Sequence[Words]] = {
+    "threshold": [
+        (),
+        ("similarity_threshold=0.7",),
+        ("similarity_threshold=0.9",),
+        ("similarity_threshold=0.95",),
+        ("similarity_threshold=representatives",),
+        ("similarity_threshold=communities",),
+    ],
+    "community": [
+        (),
+        ("community=sqrt_split",),
+        ("community=sqrt_split", "community.bound=16"),
+        ("community=leiden",),
+        ("community=leiden", "community.objective=cpm", "community.resolution=0.05"),
+        ("community=label_propagation",),
+    ],
+    "difference": [
+        (),
+        ("difference.threshold=0.5",),
+        ("difference.threshold=0.8",),
+        ("difference=none",),
+        ("difference=percentile",),
+        ("difference=robust_z",),
+        ("difference=noise",),
+        ("difference=drift",),
+        ("difference=multiscale",),
+        ("difference=frame_relative",),
+        ("difference=spatial",),
+        ("difference=evs",),
+    ],
+    "importance": [(), ("importance=change",), ("importance=distinctness",), ("importance=apportionment",)],
+    "events": [(), ("selector.protect_events=true",)],
+    "edges": [(), ("temporal=motion",), ("spatial.connectivity=8",), ("temporal.stride=2",)],
+    "followed": [(), ("selector.similarity_edges=spatial",), ("selector.similarity_edges=temporal",)],
+}
+"""The parts that are combined; the first choice of each is the paper's."""
+
+KEEP = 3
+"""A third of the candidates goes on to the next stage."""
+
+Candidate = tuple[int, ...]
+"""The number of the choice of each part."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Search; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.search",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("words", nargs="*", metavar="name=value", help="settings of conf/search.yaml")
+    parser.add_argument("--yes", action="store_true", help="run a search of any size")
+    given = parser.parse_intermixed_args(arguments)
+    try:
+        own = compose("search", given.words)
+        check_number("candidates", own["candidates"], at_least=2, integer=True)
+        check_number("seed", own["seed"], integer=True)
+        text = search(own, yes=given.yes)
+    except StgraphError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; finished cells are kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    print(text)
+    return 0
+
+
+def search(own: Mapping[str, Any], *, yes: bool = False) -> str:
+    """Choose the best combination on the validation split, write it, and return what was found in words.
+
+    Raises:
+        StgraphError: settings out of range, or a search that is larger than its limit.
+    """
+    worker = str(own["evaluator"]), str(own["model"])
+    evaluator = load(*worker)
+    resources = Resources(**{key: own[key] for key in ("engine", "workers", "threads", "gpus", "address")})
+    stages = [int(clips) for clips in own["stages"]]
+    drawn = draw(int(own["candidates"]), int(own["seed"]))
+    most = len(drawn) + sum(map(len, PARTS.values()))
+    check_size(most * stages[0] + most // KEEP * stages[-1], own["limit"], yes=yes)
+    retention = float(own["retention"])
+
+    def halving(candidates: Sequence[Candidate], store: Store) -> list[tuple[Candidate, float]]:
+        """The candidates that are left after the last stage with their shares of right answers, best first."""
+        left = [(candidate, 0.0) for candidate in candidates]
+        for clips in stages:
+            names = evaluator.clips("validation", clips)
+            rows = {candidate: settings(words_of(candidate), retention) for candidate, _ in left}
+            with shown() as progress:
+                run(Plan(evaluator.identity, list(rows.values()), names), store, worker, resources, progress=progress)
+            outcomes = Outcomes.of(store, evaluator.identity["benchmark"])
+            shares = []
+            for candidate, each in rows.items():
+                number = outcomes.row(each, evaluator.identity["model"])
+                if number is not None and (asked := outcomes.asked([number], names)).any():
+                    shares.append((candidate, float(outcomes.correct[number, asked].mean())))
+            shares.sort(key=lambda pair: (-pair[1], pair[0]))
+            print(f"{clips} clips: {len(rows)} candidates, best {100 * shares[0][1]:.1f} %", file=sys.stderr)
+            paper = [pair for pair in shares if not any(pair[0])]
+            left = list(dict.fromkeys([*shares[: max(2, len(shares) // KEEP)], *paper]))
+        return left
+
+    with Store(str(own["results"])) as store:
+        first = halving(drawn, store)[0][0]
+        near = [first, (0,) * len(PARTS), *neighbours(first)]
+        best = max(halving(near, store), key=lambda pair: pair[1])[0]
+        outcomes = Outcomes.of(store, evaluator.identity["benchmark"])
+    names = evaluator.clips("validation", stages[-1])
+    rows = [
+        outcomes.row(settings(words_of(each), retention), evaluator.identity["model"])
+        for each in (best, (0,) * len(PARTS))
+    ]
+    one, two = (row for row in rows if row is not None)
+    asked = outcomes.asked([one, two], names)
+    right, clip = outcomes.correct[:, asked], outcomes.clip[asked]
+    evidence = {
+        "clips": stages[-1],
+        "right answers, %": words(accuracy(right[one], clip)),
+        "paper's default, %": words(accuracy(right[two], clip)),
+        "difference, points": words(difference(right[one], right[two], clip).interval, sign=True),
+    }
+    found = {
+        "words": list(words_of(best)),
+        "retention": retention,
+        "validation": evidence,
+        "candidates": len(set(drawn) | set(near)),
+        "model": evaluator.identity["model"],
+        "benchmark": evaluator.identity["benchmark"],
+    }
+    path = Path(str(own["found"]))
+    try:
+        path.write_text(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), "utf-8")
+    except OSError as error:
+        raise StgraphError(f"{path} cannot be written: {error.strerror or error}") from error
+    figures = "\n".join(f"{name}: {value}" for name, value in evidence.items())
+    return f"{' '.join(words_of(best)) or 'the paper is best'}\n{figures}\nwritten to {path}"
+
+
+def draw(count: int, seed: int) -> list[Candidate]:
+    """The paper's default, and ``count`` − 1 other combinations drawn at random without repetition."""
+    every = list(itertools.product(*(range(len(choices)) for choices in PARTS.values())))
+    chosen = random.Random(seed).sample(every[1:], min(count - 1, len(every) - 1))
+    return [every[0], *chosen]
+
+
+def neighbours(candidate: Candidate) -> list[Candidate]:
+    """All candidates that differ in one part."""
+    return [
+        (*candidate[:place], choice, *candidate[place + 1 :])
+        for place, choices in enumerate(PARTS.values())
+        for choice in range(len(choices))
+        if choice != candidate[place]
+    ]
+
+
+def words_of(candidate: Candidate) -> Words:
+    """The words of a candidate; none for the paper's default."""
+    chosen = (choices[number] for number, choices in zip(candidate, PARTS.values(), strict=True))
+    return tuple(word for each in chosen for word in each)
+
+
+__all__ = ["FOUND", "PARTS", "draw", "main", "neighbours", "search", "words_of"]
+
+if __name__ == "__main__":
+    sys.exit(main())
