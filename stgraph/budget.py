@@ -49,6 +49,12 @@ def share_of(tokens: int, count: int) -> float:
     return share
 
 
+def evenly_spaced(count: int, budget: int) -> Tensor:
+    """(budget,) int64, the middles of ``budget`` equal parts of ``count`` places: ⌊(k + ½) · count / budget⌋."""
+    steps = torch.arange(budget, dtype=torch.int64)
+    return (2 * steps + 1) * count // max(2 * budget, 1)
+
+
 @lru_cache(maxsize=64)
 def _exact(share: float) -> Fraction:
     return Fraction(repr(float(share)))

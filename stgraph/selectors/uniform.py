@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..budget import ceil_share
+from ..budget import ceil_share, evenly_spaced
 from ..signals import Signals
 from ..tokens import VideoTokens
 from .base import Ranking, Selector
@@ -23,7 +23,5 @@ class UniformSelector(Selector):
         for video in range(tokens.num_videos):
             members = (visual & (tokens.batch == video)).nonzero()[:, 0]
             budget = ceil_share(self.retention, len(members))
-            if budget:
-                steps = torch.arange(budget, device=tokens.device)
-                importance[members[(2 * steps + 1) * len(members) // (2 * budget)]] = 1
+            importance[members[evenly_spaced(len(members), budget).to(tokens.device)]] = 1
         return Ranking(importance=importance)
