@@ -1,8 +1,8 @@
 """The contract of a selector in a server: an exact count, and a mask that always has it.
 
 A server makes the prompt before it knows any feature, with one placeholder for each video token that will stay. So the
-count depends only on the number of tokens and the rate. A mask with another count would stop the whole server. So a video
-that the selector cannot handle (features that are not finite) keeps evenly spaced tokens, and an error is logged.
+count depends only on the number of tokens and the rate. A mask with another count would stop the whole server. So where
+the selector fails (on features that are not finite, say), evenly spaced tokens stay and an error is logged.
 """
 
 from __future__ import annotations
