@@ -36,7 +36,7 @@ def test_edges(benchmark, x, kernel):
 
 @pytest.fixture
 def graph(x, kernel):
-    return build_graph(VideoTokens.from_grid(x), join_at=0.8)
+    return build_graph(VideoTokens.from_grid(x))
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def measure(x: Tensor, repeats: int) -> dict[str, float]:
     """Milliseconds of one read, of the whole selection, captured and not, and of its stages, captured."""
     words = x.flatten().view(torch.float32)
     frames = x.shape[0]
-    norm, *weights, _ = gpu.lattice(x, frames)
+    norm, *weights = gpu.lattice(x, frames)
     labels, sizes = gpu.lattice_components(*weights, 0.8, frames)
     rows = torch.arange(len(labels), device=x.device)
     flat = x.flatten(0, 2)

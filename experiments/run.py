@@ -140,7 +140,6 @@ def main(experiment: Callable[[Sequence[str]], str], doc: str | None) -> None:
     parser.add_argument("words", nargs="*", metavar="name=value", help="settings of the experiment and of stgraph")
     parser.add_argument("-m", "--multirun", action="store_true", help="as in Hydra; several values work without it too")
     words = parser.parse_intermixed_args().words
-    kernels.compile_now()
     try:
         print(experiment(words))
     except StgraphError as error:

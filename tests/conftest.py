@@ -12,9 +12,16 @@ import torch
 if not torch.cuda.is_available():  # Triton asks when it is first imported, which other libraries may do
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from stgraph import kernels
+from stgraph.kernels import build, library
 
-kernels.compile_now()  # so that every process of the tests has the same kernels
+try:
+    library.library()
+except library.UnavailableError:  # a checkout whose kernels were changed, or never compiled
+    try:
+        build.build()
+    except build.BuildError:
+        os.environ["STGRAPH_KERNELS"] = "reference"  # also in the processes that tests start
+COMPILED = os.environ.get("STGRAPH_KERNELS") != "reference"
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
 hypothesis.settings.load_profile("default")

@@ -56,13 +56,6 @@ def main() -> None:
         sys.exit(130)
 
 
-def _ready() -> None:
-    """The same kernels in the first run on a machine as in all others."""
-    from ..kernels import compile_now
-
-    compile_now()
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"stgraph {__version__}")
@@ -93,7 +86,6 @@ def compress(
     quiet: Quiet = False,
 ) -> None:
     """Select the tokens of a video; write selection, pictures and a report."""
-    _ready()
     from .config import load_config, resolve
     from .output import check_output
     from .pipeline import compress as select
@@ -127,7 +119,6 @@ def compare(
     """Compare settings with several values, such as community=components,leiden or 'selector=glob(*)', on the same
     tokens.
     """
-    _ready()
     from rich.table import Table
 
     from . import compare as comparison
@@ -187,7 +178,6 @@ def ask(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer and nothing else.")] = False,
 ) -> None:
     """Ask a video LLM about a video of which it sees only the tokens that are kept."""
-    _ready()
     from ..video import read_video
     from .ask import VideoQA, check_question, save_answer, selector_settings
     from .config import load_config, resolve
@@ -232,7 +222,6 @@ def stream(
     quiet: Quiet = False,
 ) -> None:
     """Select the tokens of a long video window by window, in bounded memory; one frame per second by default."""
-    _ready()
     from .config import load_config, resolve
     from .output import check_output
     from .stream import MARK, record_stream
@@ -274,7 +263,6 @@ def batch(
     quiet: Quiet = False,
 ) -> None:
     """Select the tokens of many videos, each into a folder of its own; run again to go on after an interruption."""
-    _ready()
     from .batch import INDEX, compress_folder
     from .config import load_config, resolve
 

@@ -76,17 +76,17 @@ def _codec() -> Check:
 
 
 def _kernels() -> Check:
-    """Compiles them where that has not been done."""
     purpose = "selection on the CPU close to the speed of memory"
     if importlib.util.find_spec("torch") is None:
         return Check("fused kernels", False, "no torch", purpose)
-    from ..kernels.library import UnavailableError, library, path
+    from ..kernels.library import UnavailableError, library
 
     try:
-        library()
+        found = library()
     except UnavailableError as error:
         return Check("fused kernels", False, f"slower ones serve: {error}", purpose)
-    return Check("fused kernels", True, f"compiled, {path()}", purpose)
+    threads = "" if found.threads else ", on one thread: the compiler had no OpenMP"
+    return Check("fused kernels", True, f"for {found.level}{threads}", purpose)
 
 
 def _cuda() -> Check:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,7 +37,6 @@ class SpatioTemporalGraph:
         features: (N, d) features of the tokens, shared with the :class:`~stgraph.tokens.VideoTokens`.
         token: (V,) int64 token of each vertex: 0 to N − 1 unless separators were left out.
         norm: (V,) float64 Euclidean norm of each vertex's features.
-        groups: sums of unit vectors that are known already, see :class:`~stgraph.kernels.Groups`.
     """
 
     edge_index: Tensor
@@ -50,7 +48,6 @@ class SpatioTemporalGraph:
     features: Tensor
     token: Tensor
     norm: Tensor
-    groups: kernels.Groups | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -102,7 +99,6 @@ class SpatioTemporalGraph:
             num_videos=1,
             token=self.token[rows],
             norm=self.norm[rows],
-            groups=None if self.groups is None else self.groups.rows(rows),
         )
 
     def pairs(self, offset: Offset) -> Tensor:
@@ -139,7 +135,7 @@ class SpatioTemporalGraph:
             sizes: (m,) int64 their sizes.
         """
         self._require_features("centrality")
-        return kernels.community_centrality(self.features, self.norm, self.token, labels, sizes, self.groups)
+        return kernels.community_centrality(self.features, self.norm, self.token, labels, sizes)
 
     def take_features(self) -> Tensor:
         """(V, d) features of the vertices: the very tensor of the tokens where every token is a vertex, else a copy."""
@@ -205,7 +201,6 @@ def build_graph(
     edges: Sequence[EdgeBuilder] = (SpatialEdges(), TemporalEdges()),
     *,
     separators_as_vertices: bool = False,
-    join_at: float | None = None,
 ) -> SpatioTemporalGraph:
     """The spatiotemporal graph of ``tokens``: linear in their number, one pass over the features of a dense grid.
 
@@ -214,8 +209,6 @@ def build_graph(
         edges: what is joined; the paper's E_S ∪ E_T by default.
         separators_as_vertices: separators take part as vertices one column right of the grid (or one row below or
             above), as in the authors' release; by default they are left out.
-        join_at: the τ_sim whose connected components will be the communities, where that is known. What their
-            centralities need is then gathered while edges are found; it changes speed alone.
 
     Raises:
         StgraphError: features that are NaN or Inf, naming the video and the frame.
@@ -229,8 +222,7 @@ def build_graph(
         token = token[~tokens.separator]
     coords, batch = tokens.coords[token], tokens.batch[token]
     starts = torch.searchsorted(batch, torch.arange(tokens.num_videos + 1, device=tokens.device)).tolist()
-    indices, weights, kinds, groups = [], [], [], []
-    least = kernels.NEVER if join_at is None else on_grid(join_at)
+    indices, weights, kinds = [], [], []
     norm = torch.empty(len(token), dtype=torch.float64, device=tokens.device)
     for video, grid in enumerate(tokens.grids):
         rows = slice(starts[video], starts[video + 1])
@@ -238,8 +230,7 @@ def build_graph(
         cosines: Cosines
         if lattice is not None:
             vertices = torch.arange(rows.start, rows.stop, device=tokens.device).view(lattice.shape[:3])
-            lattice_norm, weights_at, group = kernels.lattice_cosine(lattice, offsets, least)
-            groups.append(group)
+            lattice_norm, weights_at = kernels.lattice_cosine(lattice, offsets)
             norm[rows] = lattice_norm.flatten()
             cosines = partial(_lattice_cosines, lattice)
         else:
@@ -252,7 +243,6 @@ def build_graph(
             norm[rows] = kernels.norms(tokens.features, token[rows])
             cosines = partial(_sparse_cosines, tokens.features, norm, token, vertices)
             weights_at = cosines(offsets)
-            groups.append(None)
         found = [
             (kind, torch.stack([end.flatten() for end in kernels.edge_ends(vertices, offset)]), weight.flatten())
             for (kind, offset), weight in zip(joined, weights_at, strict=True)
@@ -277,7 +267,6 @@ def build_graph(
         features=tokens.features,
         token=token,
         norm=norm,
-        groups=kernels.join_groups(groups, [stop - start for start, stop in itertools.pairwise(starts)]),
     )
     overlap = len({builder.kind for builder in edges}) < len(edges)  # only then may two of them find the same pair
     return graph.take_edges(first_of_each(graph.edge_index, graph.num_nodes)) if overlap else graph

@@ -7,7 +7,8 @@ features, and similarities are rounded to :data:`GRID` so that values equal in e
 There are three sets with the same functions: plain torch (:mod:`.reference`) for any device, compiled C
 (:mod:`.fused`) for the CPU, and Triton programs (:mod:`.gpu`), which serve on GPUs wherever they can be had.
 :class:`use` and the environment variable ``STGRAPH_KERNELS`` force one of them; :func:`active` says which serves. Their
-weights differ by one step of :data:`GRID` at most, where rounding straddles it.
+weights differ by one step of :data:`GRID` at most, where rounding straddles it. The fused ones give the same bits on
+every processor.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .dispatch import active, compile_now, direct_kernels, kernels_for, kernels_on, use
-from .groups import NEVER, Groups, join_groups
+from .dispatch import active, direct_kernels, kernels_for, kernels_on, use
 from .indices import places, stable_argsort, take
 from .reference import GRID, TIE_TOLERANCE, edge_ends, snap
 
@@ -33,22 +33,18 @@ def norms(features: Tensor, rows: Tensor) -> Tensor:
     return found
 
 
-def lattice_cosine(
-    x: Tensor, offsets: Sequence[tuple[int, int, int]], join_at: float = NEVER
-) -> tuple[Tensor, list[Tensor], Groups | None]:
+def lattice_cosine(x: Tensor, offsets: Sequence[tuple[int, int, int]]) -> tuple[Tensor, list[Tensor]]:
     """Norms and edge cosines of a dense grid.
 
     Args:
         x: (T, H, W, d) float32, float16 or bfloat16, any strides.
         offsets: (dt, dy, dx) from the earlier end of each edge to the later one; dt ≥ 0, and dy ≥ 0 where dt = 0.
-        join_at: least cosine of edges whose ends will share a community, as far as the caller knows.
 
     Returns:
         (T, H, W) float64 norms; for every offset the (T − dt, H − |dy|, W − |dx|) float32 cosines of its edges in
-        raster order of their earlier end, 0 where an end is a zero vector; and, from kernels that sum them in passing,
-        groups of tokens that such edges join.
+        raster order of their earlier end, 0 where an end is a zero vector.
     """
-    found: tuple[Tensor, list[Tensor], Groups | None] = kernels_for(x).lattice_cosine(x, offsets, join_at)
+    found: tuple[Tensor, list[Tensor]] = kernels_for(x).lattice_cosine(x, offsets)
     return found
 
 
@@ -65,9 +61,7 @@ def edge_cosine(features: Tensor, norm: Tensor, rows: Tensor, edge_index: Tensor
     return found
 
 
-def community_centrality(
-    features: Tensor, norm: Tensor, rows: Tensor, labels: Tensor, sizes: Tensor, groups: Groups | None = None
-) -> Tensor:
+def community_centrality(features: Tensor, norm: Tensor, rows: Tensor, labels: Tensor, sizes: Tensor) -> Tensor:
     """Mean cosine of every vertex to the other members of its community: (V,) float32, 0 for a community of one.
 
     With unit vectors u, Σ_{b≠a} cos(a, b) = u_a · Σ_b u_b − u_a · u_a, so the n×n matrix of a community is never built:
@@ -79,9 +73,8 @@ def community_centrality(
         rows: (V,) int64, the row of ``features`` that each vertex stands for.
         labels: (V,) int64 community of each vertex, 0 to m − 1.
         sizes: (m,) int64 members of each community.
-        groups: of the vertices, from :func:`lattice_cosine`: a help, where communities hold them whole.
     """
-    found: Tensor = kernels_for(features).community_centrality(features, norm, rows, labels, sizes, groups)
+    found: Tensor = kernels_for(features).community_centrality(features, norm, rows, labels, sizes)
     return found
 
 
@@ -109,25 +102,26 @@ def first_of(importance: Tensor, tier: Tensor, budget: int) -> tuple[Tensor, Ten
 
     Returns:
         (n,) bool mask, and the importance of the last of them, or of the very first item where the budget is 0.
+
+    Raises:
+        IndexError: a budget that is not from 0 to n, or no items.
     """
+    if not 0 <= budget <= len(tier) or not len(tier) or importance.shape != tier.shape:
+        raise IndexError(f"the first {budget} of {tuple(tier.shape)} items by {tuple(importance.shape)} scores")
     found: tuple[Tensor, Tensor] = kernels_on(tier.device).first_of(importance, tier, budget)
     return found
 
 
 __all__ = [
     "GRID",
-    "NEVER",
     "TIE_TOLERANCE",
-    "Groups",
     "active",
     "community_centrality",
     "community_ranks",
-    "compile_now",
     "direct_kernels",
     "edge_cosine",
     "edge_ends",
     "first_of",
-    "join_groups",
     "lattice_cosine",
     "norms",
     "places",

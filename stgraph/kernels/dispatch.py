@@ -22,14 +22,14 @@ NAMES = ("auto", "fused", "reference", "triton")
 
 _CHOICE = threading.Lock()
 _forced: str | None = None
-_automatic: str | None = None
+_automatic: Literal["fused", "reference"] | None = None
 
 
 class use:  # noqa: N801 - read as a verb, and as `with use("reference"):`
     """Force the kernels of this process from now on, or inside a ``with`` block only.
 
-    ``"fused"`` compiles them first where that has not been done; ``"auto"`` leaves the choice to stgraph. The
-    environment variable ``STGRAPH_KERNELS`` holds the name to start with, ``"auto"`` when it is not set.
+    ``"auto"`` leaves the choice to stgraph. The environment variable ``STGRAPH_KERNELS`` holds the name to start with,
+    ``"auto"`` when it is not set.
 
     Raises:
         StgraphError: no such kernels, or fused ones that cannot be had here; says why.
@@ -54,10 +54,9 @@ class use:  # noqa: N801 - read as a verb, and as `with use("reference"):`
 def active(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Active:
     """The kernels that features of this device and dtype are given to.
 
-    ``"auto"`` means those in Triton on a CUDA device where Triton is installed, and the fused ones on a CPU where they
-    were compiled before the first call of this process. Where they were not, they are compiled beside it, for the
-    processes after it: within one process the kernels never change by themselves, so the same call gives the same
-    result. :func:`compile_now` waits instead, as the command line does.
+    ``"auto"`` means those in Triton on a CUDA device where Triton is installed, and the fused ones on a CPU. Where
+    these were not compiled when stgraph was installed, the reference kernels serve, and one warning says why. Within
+    one process the kernels never change by themselves, so the same call gives the same result.
 
     Raises:
         StgraphError: fused or Triton kernels are forced and cannot be had for these features.
@@ -114,16 +113,6 @@ def direct_kernels(x: torch.Tensor) -> ModuleType | None:
     return None if module is reference or x.stride(-1) != 1 or x.is_neg() else module
 
 
-def compile_now() -> None:
-    """Compile the fused kernels, a second or two once, where they serve by themselves and have not been compiled.
-
-    For programs whose first run on a machine is to keep the very tokens of all later ones: between two sets of kernels,
-    scores that differ by a rounding error may change places. Where they cannot be had, a warning says why.
-    """
-    if _requested() == "auto":
-        _choose(wait=True)
-
-
 def _requested() -> str:
     if _forced is not None:
         return _forced
@@ -141,33 +130,20 @@ def _require_fused() -> None:
         raise StgraphError(f"the fused kernels cannot be used: {error}; use the reference kernels") from error
 
 
-def _choose(*, wait: bool = False) -> Literal["fused", "reference"]:
-    """What ``"auto"`` means on a CPU, settled by the first call; ``wait`` for the compiler, or have it run beside."""
+def _choose() -> Literal["fused", "reference"]:
+    """What ``"auto"`` means on a CPU, settled by the first call."""
     global _automatic
     with _CHOICE:
         if _automatic is None:
-            from .library import UnavailableError, is_made, library, prepare
+            from .library import UnavailableError, library
 
-            _automatic = "reference"
             try:
-                if wait or is_made():
-                    library()
-                    _automatic = "fused"
-                else:
-                    prepare()
-                    threading.Thread(target=_compile_for_later, name="stgraph-kernels").start()
+                library()
+                _automatic = "fused"
             except UnavailableError as error:
+                _automatic = "reference"
                 _warn(error)
-    return "fused" if _automatic == "fused" else "reference"
-
-
-def _compile_for_later() -> None:
-    from .library import UnavailableError, build
-
-    try:
-        build(patient=True)
-    except UnavailableError as error:
-        _warn(error)
+    return _automatic
 
 
 def _warn(error: Exception) -> None:

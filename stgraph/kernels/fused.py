@@ -1,7 +1,8 @@
 """The fused CPU kernels: what :mod:`.reference` computes, by compiled C in as few reads of the features as it takes.
 
 Work is shared among as many threads as torch uses. Every number is made by one of them from its own rows alone, so the
-result does not depend on how many there are.
+result does not depend on how many there are. C reads and writes by address: everything that is given to it goes through
+:func:`_address`, which checks it first.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .groups import NEVER, Groups
-from .library import library
+from .library import library, may_share
 from .reference import TIE_TOLERANCE, edge_ends
 
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
@@ -58,16 +58,12 @@ def norms(features: Tensor, rows: Tensor) -> Tensor:
     return _norms(features, _places(features, rows))
 
 
-def lattice_cosine(
-    x: Tensor, offsets: Sequence[tuple[int, int, int]], join_at: float = NEVER
-) -> tuple[Tensor, list[Tensor], Groups | None]:
+def lattice_cosine(x: Tensor, offsets: Sequence[tuple[int, int, int]]) -> tuple[Tensor, list[Tensor]]:
     """As :func:`.reference.lattice_cosine`; the paper's edges in one pass, any others pair by pair."""
     x = x.resolve_neg()
     found: dict[tuple[int, int, int], Tensor] = {}
-    groups = None
     if x.stride(3) == 1 and not set(PAPER_OFFSETS).isdisjoint(offsets):
-        joins = set(PAPER_OFFSETS).issubset(offsets)  # else groups would be joined by edges that nobody asked for
-        norm, *cosines, groups = lattice(x, len(x), join_at if joins else NEVER)
+        norm, *cosines = lattice(x, len(x))
         found = {offset: edge_ends(c, offset)[1] for c, offset in zip(cosines, PAPER_OFFSETS, strict=True)}
     else:
         norm = _norms(x, _grid_places(x)).view(x.shape[:3])
@@ -79,24 +75,26 @@ def lattice_cosine(
             left, right = edge_ends(vertices, offset)
             pairs = left.flatten(), right.flatten()
             found[offset] = _cosines(x, norm.flatten(), place, *pairs).view(left.shape)
-    return norm, [found[offset] for offset in offsets], groups
+    return norm, [found[offset] for offset in offsets]
 
 
-def lattice(x: Tensor, period: int, join_at: float = NEVER) -> tuple[Tensor, Tensor, Tensor, Tensor, Groups]:
+def lattice(x: Tensor, period: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Norms, and the cosines of every token with its neighbours to the left, above and one frame before.
 
     Args:
         x: (T, H, W, d) frames of one video or of several that follow each other, features side by side.
         period: frames of each video.
-        join_at: least cosine of edges that join tokens to a group.
 
     Returns:
-        (T, H, W) float64 norms, three times (T, H, W) float32 cosines, 0 where there is no neighbour, and groups.
+        (T, H, W) float64 norms, and three times (T, H, W) float32 cosines, 0 where there is no neighbour.
 
     Raises:
-        MemoryError: there is no room for a few rows of tokens.
+        IndexError: features that do not lie side by side, or frames that are no whole number of videos.
+        MemoryError: there is no room for three numbers per token.
     """
     shape = x.shape[:3]
+    if x.ndim != 4 or x.stride(3) != 1 or (len(x) and (period < 1 or len(x) % period)):
+        raise IndexError(f"lattice needs (T, H, W, d) whole videos of {period} frames, got {tuple(x.shape)}")
     grid = _Lattice(
         features=x,
         dtype=DTYPES[x.dtype],
@@ -105,14 +103,11 @@ def lattice(x: Tensor, period: int, join_at: float = NEVER) -> tuple[Tensor, Ten
         **dict(zip(("frame_stride", "row_stride", "column_stride"), x.stride(), strict=False)),
     )
     norm = torch.empty(shape, dtype=torch.float64)
-    left, above, before = (torch.empty(shape, dtype=torch.float32) for _ in PAPER_OFFSETS)
-    member = torch.empty(norm.numel(), dtype=torch.int64)
-    count, room = library().lattice_groups(grid.pointer), library().lattice_room(grid.pointer)
-    sums = torch.empty((count if join_at < NEVER else 0, room), dtype=torch.float32)
-    pointers = [tensor.data_ptr() for tensor in (norm, left, above, before, member, sums)]
-    if library().lattice_cosines(grid.pointer, join_at, *pointers, _threads(norm.numel(), x)):
-        raise MemoryError("there is no memory for a few rows of tokens")
-    return norm, left, above, before, Groups(member, (sums,))
+    cosines = [torch.empty(shape, dtype=torch.float32) for _ in PAPER_OFFSETS]
+    pointers = [tensor.data_ptr() for tensor in (norm, *cosines)]
+    if library().lattice_cosines(grid.pointer, *pointers, _threads(norm.numel(), x)):
+        raise MemoryError("there is no memory for three numbers per token")
+    return norm, cosines[0], cosines[1], cosines[2]
 
 
 def edge_cosine(features: Tensor, norm: Tensor, rows: Tensor, edge_index: Tensor) -> Tensor:
@@ -122,10 +117,8 @@ def edge_cosine(features: Tensor, norm: Tensor, rows: Tensor, edge_index: Tensor
     return _cosines(features, norm, _places(features, rows), edge_index[0], edge_index[1])
 
 
-def community_centrality(
-    features: Tensor, norm: Tensor, rows: Tensor, labels: Tensor, sizes: Tensor, groups: Groups | None = None
-) -> Tensor:
-    """As :func:`.reference.community_centrality`. Extra memory: one sum of unit vectors per thread, and one for every
+def community_centrality(features: Tensor, norm: Tensor, rows: Tensor, labels: Tensor, sizes: Tensor) -> Tensor:
+    """As :func:`.reference.community_centrality`. Extra memory: two sums of unit vectors per thread, and one for every
     512 members of larger communities.
 
     Raises:
@@ -135,18 +128,12 @@ def community_centrality(
     _check_range("labels", labels, len(sizes))
     if not torch.equal(torch.bincount(labels, minlength=len(sizes)), sizes):
         raise IndexError("sizes must hold the number of members of each community of labels")
-    centrality = torch.empty(len(labels), dtype=torch.float32)
-    view = _rows(features, _places(features, rows), norm.contiguous())
+    count, threads = len(rows), _threads(len(labels), features)
+    centrality = torch.empty(count, dtype=torch.float32)
+    view = _rows(features, _places(features, rows), norm)
     labels, sizes = labels.contiguous(), sizes.contiguous()
-    counts = len(sizes), len(labels)
-    threads = _threads(len(labels), features)
-    pointers = labels.data_ptr(), sizes.data_ptr()
-    known: tuple[int | None, int | None, int] = None, None, 0
-    if groups is not None:
-        member, addresses = groups.member.contiguous(), groups.addresses()
-        _check_range("groups", member + 1, len(addresses) + 1)
-        known = member.data_ptr(), addresses.data_ptr(), len(addresses)
-    if library().centrality(view.pointer, *pointers, *counts, *known, centrality.data_ptr(), threads):
+    members = _address("labels", labels, torch.int64, count), _address("sizes", sizes, torch.int64, len(sizes))
+    if library().centrality(view.pointer, *members, len(sizes), count, centrality.data_ptr(), threads):
         raise MemoryError("there is no memory for the sums of the communities")
     return centrality
 
@@ -158,9 +145,8 @@ def components(num_nodes: int, edge_index: Tensor) -> Tensor:
         num_nodes: V.
         edge_index: (2, E) int64.
     """
-    _check_range("edge_index", edge_index, num_nodes)
+    left, right = _ends(edge_index, num_nodes)
     labels = torch.empty(num_nodes, dtype=torch.int64)
-    left, right = (end.contiguous() for end in edge_index)
     library().components(left.data_ptr(), right.data_ptr(), len(left), num_nodes, labels.data_ptr())
     return labels
 
@@ -170,11 +156,13 @@ def lattice_components(
 ) -> tuple[Tensor, Tensor]:
     """As :func:`.gpu.lattice_components`, with no more sizes than there are components."""
     frames, height, width = left.shape
+    if frames and (period < 1 or frames % period):
+        raise IndexError(f"{frames} frames are no whole number of videos of {period}")
     labels, sizes = (torch.empty(left.numel(), dtype=torch.int64) for _ in range(2))
     weights = [weight.contiguous() for weight in (left, above, before)]
-    count = library().lattice_components(
-        *[w.data_ptr() for w in weights], frames, period, height, width, threshold, labels.data_ptr(), sizes.data_ptr()
-    )
+    pointers = [_address("weights", weight, torch.float32, left.numel()) for weight in weights]
+    sizes_of = frames, period, height, width
+    count = library().lattice_components(*pointers, *sizes_of, threshold, labels.data_ptr(), sizes.data_ptr())
     return labels, sizes[:count].clone()
 
 
@@ -185,10 +173,12 @@ def community_ranks(labels: Tensor, sizes: Tensor, centrality: Tensor) -> Tensor
         MemoryError: there is no room for a few numbers per vertex.
     """
     _check_range("labels", labels, len(sizes))
-    rank = torch.empty(len(labels), dtype=torch.int64)
+    count = len(labels)
+    rank = torch.empty(count, dtype=torch.int64)
     labels, centrality = labels.contiguous(), centrality.contiguous()
-    what = labels.data_ptr(), len(sizes), centrality.data_ptr(), len(labels)
-    if library().community_ranks(*what, TIE_TOLERANCE, rank.data_ptr()):
+    known = _address("labels", labels, torch.int64, count), len(sizes)
+    scores = _address("centrality", centrality, torch.float32, count), count
+    if library().community_ranks(*known, *scores, TIE_TOLERANCE, rank.data_ptr()):
         raise MemoryError("there is no memory for the ranks of the vertices")
     return rank
 
@@ -199,8 +189,7 @@ def merge_forest(num_nodes: int, edge_index: Tensor) -> tuple[Tensor, Tensor, Te
     Raises:
         MemoryError: there is no room for a few numbers per vertex.
     """
-    _check_range("edge_index", edge_index, num_nodes)
-    left, right = (end.contiguous() for end in edge_index)
+    left, right = _ends(edge_index, num_nodes)
     most = max(min(len(left), num_nodes - 1), 0)
     edge, first, part = (torch.empty((rows, most), dtype=torch.int64) for rows in (1, 2, 2))
     leaves, joined = (torch.empty(num_nodes, dtype=torch.int64) for _ in range(2))
@@ -217,10 +206,11 @@ def first_of(importance: Tensor, tier: Tensor, budget: int) -> tuple[Tensor, Ten
     Raises:
         MemoryError: there is no room for a number per item.
     """
-    best, cut = torch.empty(len(tier), dtype=torch.uint8), torch.empty((), dtype=torch.float64)
-    given = importance.to(torch.float64).contiguous(), tier.to(torch.uint8).contiguous()
-    what = (*(value.data_ptr() for value in given), len(tier), budget)
-    if library().first_of(*what, best.data_ptr(), cut.data_ptr()):
+    count = len(tier)
+    best, cut = torch.empty(count, dtype=torch.uint8), torch.empty((), dtype=torch.float64)
+    scores, tiers = importance.to(torch.float64).contiguous(), tier.to(torch.uint8).contiguous()
+    given = _address("importance", scores, torch.float64, count), _address("tier", tiers, torch.uint8, count)
+    if library().first_of(*given, count, budget, best.data_ptr(), cut.data_ptr()):
         raise MemoryError("there is no memory for the importance of the tokens")
     return best.view(torch.bool), cut.to(importance.dtype)
 
@@ -233,16 +223,20 @@ def _norms(features: Tensor, offset: Tensor) -> Tensor:
 
 
 def _cosines(features: Tensor, norm: Tensor, offset: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    view = _rows(features, offset, norm.contiguous())
+    view = _rows(features, offset, norm)
+    count = len(left)
+    out = torch.empty(count, dtype=torch.float32)
     left, right = left.contiguous(), right.contiguous()
-    out = torch.empty(len(left), dtype=torch.float32)
-    pointers = [tensor.data_ptr() for tensor in (left, right, out)]
-    library().pair_cosines(view.pointer, *pointers, len(out), _threads(len(out), features))
+    ends = [_address("edge_index", end, torch.int64, count) for end in (left, right)]
+    library().pair_cosines(view.pointer, *ends, out.data_ptr(), count, _threads(count, features))
     return out
 
 
 def _rows(features: Tensor, offset: Tensor, norm: Tensor) -> _Rows:
     numbers = {"dtype": DTYPES[features.dtype], "dim": features.shape[-1], "step": features.stride(-1)}
+    norm = norm.contiguous()
+    if norm is not offset:
+        _address("norm", norm, torch.float64, len(offset))
     return _Rows(features=features, **numbers, offset=offset, norm=norm)
 
 
@@ -258,6 +252,25 @@ def _places(features: Tensor, rows: Tensor) -> Tensor:
     return rows * features.stride(0)
 
 
+def _ends(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
+    """Both ends of every edge, each side by side in memory."""
+    _check_range("edge_index", edge_index, num_nodes)
+    left, right = (end.contiguous() for end in edge_index)
+    for end in (left, right):
+        _address("edge_index", end, torch.int64, len(left))
+    return left, right
+
+
+def _address(name: str, values: Tensor, dtype: torch.dtype, count: int) -> int:
+    """Where ``values`` lie in memory, all side by side: the one door to C."""
+    if values.dtype != dtype or values.numel() != count or not values.is_contiguous() or values.device.type != "cpu":
+        raise IndexError(
+            f"{name} must be {count} numbers {dtype} on the CPU, got {tuple(values.shape)} {values.dtype} on "
+            f"{values.device}"
+        )
+    return values.data_ptr()
+
+
 def _check_range(name: str, index: Tensor, size: int) -> None:
     if index.numel():
         low, high = (int(bound) for bound in torch.aminmax(index))
@@ -267,5 +280,7 @@ def _check_range(name: str, index: Tensor, size: int) -> None:
 
 def _threads(rows: int, features: Tensor) -> int:
     """How many threads ``rows`` rows of the features are worth, at most as many as torch uses."""
+    if not may_share():
+        return 1
     size = rows * features.shape[-1] * features.element_size()
     return max(1, min(torch.get_num_threads(), size // _BYTES_PER_THREAD))

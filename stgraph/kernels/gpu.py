@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from . import programs
-from .groups import NEVER, Groups
 from .reference import community_ranks as community_ranks
 from .reference import edge_ends
 from .reference import first_of as first_of
@@ -43,12 +42,10 @@ def norms(features: Tensor, rows: Tensor) -> Tensor:
     return _norms(features, rows, features.stride(0), features.shape[1], features.stride(1))
 
 
-def lattice_cosine(
-    x: Tensor, offsets: Sequence[tuple[int, int, int]], join_at: float = NEVER
-) -> tuple[Tensor, list[Tensor], None]:
+def lattice_cosine(x: Tensor, offsets: Sequence[tuple[int, int, int]]) -> tuple[Tensor, list[Tensor]]:
     """Arguments and result are those of :func:`stgraph.kernels.lattice_cosine`."""
     x = x.detach()
-    norm, left, above, before, _ = lattice(x, x.shape[0])
+    norm, left, above, before = lattice(x, x.shape[0])
     known = dict(zip(OFFSETS, (left, above, before), strict=True))
     axes = [torch.arange(n, device=x.device) * s for n, s in zip(x.shape[:3], x.stride(), strict=False)]
     offset = (axes[0][:, None, None] + axes[1][:, None] + axes[2]).flatten()
@@ -61,7 +58,7 @@ def lattice_cosine(
         else:
             pairs = (earlier.flatten(), later.flatten())
             found.append(_pairs(x, offset, 1, norm.flatten(), *pairs, x.shape[3], x.stride(3)).view(earlier.shape))
-    return norm, found, None
+    return norm, found
 
 
 def edge_cosine(features: Tensor, norm: Tensor, rows: Tensor, edge_index: Tensor) -> Tensor:
@@ -71,9 +68,7 @@ def edge_cosine(features: Tensor, norm: Tensor, rows: Tensor, edge_index: Tensor
     return _pairs(features, rows, features.stride(0), norm, edge_index[0], edge_index[1], *size)
 
 
-def community_centrality(
-    features: Tensor, norm: Tensor, rows: Tensor, labels: Tensor, sizes: Tensor, groups: Groups | None = None
-) -> Tensor:
+def community_centrality(features: Tensor, norm: Tensor, rows: Tensor, labels: Tensor, sizes: Tensor) -> Tensor:
     """Arguments and result are those of :func:`stgraph.kernels.community_centrality`; ``sizes`` may end in zeros."""
     features = features.detach()
     out = norm.new_zeros(len(labels), dtype=torch.float32)
@@ -108,16 +103,15 @@ def community_centrality(
     return out
 
 
-def lattice(x: Tensor, period: int, join_at: float = NEVER) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
+def lattice(x: Tensor, period: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Norms, and the cosines of every token with its neighbours to the left, above and one frame before.
 
     Args:
         x: (T, H, W, d) frames of one video or of several that follow each other.
         period: frames of each video.
-        join_at: is of no use here.
 
     Returns:
-        (T, H, W) float64 norms, three times (T, H, W) float32 cosines, 0 where there is no neighbour, and no groups.
+        (T, H, W) float64 norms, and three times (T, H, W) float32 cosines, 0 where there is no neighbour.
     """
     frames, height, width, dim = x.shape
     squared = x.new_empty((frames, height, width), dtype=torch.float64)
@@ -130,7 +124,7 @@ def lattice(x: Tensor, period: int, join_at: float = NEVER) -> tuple[Tensor, Ten
         with _on(x):
             programs.lattice_dots[grid](x, squared, *cosines, *sizes, WIDTH=tile, DIM=_DIM // 2)
             programs.lattice_cosines[grid](x, squared, norm, *cosines, *sizes, WIDTH=tile, DIM=_DIM // 4)
-    return norm, cosines[0], cosines[1], cosines[2], None
+    return norm, cosines[0], cosines[1], cosines[2]
 
 
 def lattice_components(

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .groups import NEVER, Groups
 from .indices import places, stable_argsort, take
 
 GRID = 2.0**-20
@@ -43,11 +42,8 @@ def norms(features: Tensor, rows: Tensor) -> Tensor:
     return _norms(_row_dots(features.__getitem__, rows, rows, torch.float32), features.__getitem__, rows)[0]
 
 
-def lattice_cosine(
-    x: Tensor, offsets: Sequence[tuple[int, int, int]], join_at: float = NEVER
-) -> tuple[Tensor, list[Tensor], None]:
-    """Norms and edge cosines of a dense grid, a few frames at a time while their predecessors are still in cache; no
-    groups.
+def lattice_cosine(x: Tensor, offsets: Sequence[tuple[int, int, int]]) -> tuple[Tensor, list[Tensor]]:
+    """Norms and edge cosines of a dense grid, a few frames at a time while their predecessors are still in cache.
 
     Arguments and result are those of :func:`stgraph.kernels.lattice_cosine`.
     """
@@ -75,7 +71,7 @@ def lattice_cosine(
     for (dt, dy, dx), dot in zip(offsets, dots, strict=True):
         ends = [edge_ends(grid, (dt, dy, dx)) for grid in (rows, norm, unsafe)]
         cosines.append(_cosine(dot, *ends[1], torch.logical_or(*ends[2]), take, *ends[0]))
-    return norm, cosines, None
+    return norm, cosines
 
 
 def edge_ends(grid: Tensor, offset: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
@@ -99,9 +95,7 @@ def edge_cosine(features: Tensor, norm: Tensor, rows: Tensor, edge_index: Tensor
     return _cosine(dot, norm[left], norm[right], suspect, features.__getitem__, rows[left], rows[right])
 
 
-def community_centrality(
-    features: Tensor, norm: Tensor, rows: Tensor, labels: Tensor, sizes: Tensor, groups: Groups | None = None
-) -> Tensor:
+def community_centrality(features: Tensor, norm: Tensor, rows: Tensor, labels: Tensor, sizes: Tensor) -> Tensor:
     """Mean cosine of every vertex to the other members of its community: (V,) float32, 0 for a community of one.
 
     With unit vectors u, Σ_{b≠a} cos(a, b) = u_a · Σ_b u_b − u_a · u_a, so the n×n matrix of a community is never built:

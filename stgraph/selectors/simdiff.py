@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..budget import ceil_shares
 from ..community.base import CommunityDetector
-from ..community.components import ConnectedComponents
 from ..community.partition import Partition
 from ..difference.base import Difference, DifferenceDetector
 from ..errors import StgraphError, check_choice
@@ -133,7 +132,6 @@ class STSimDiff(Selector):
             tokens,
             (self.spatial, self.temporal),
             separators_as_vertices=self.separators == "vertex",
-            join_at=self._join_at(method),
         )
         clock.lap("graph")
         similar = graph
@@ -156,11 +154,6 @@ class STSimDiff(Selector):
             representative = rank < ceil_shares(self.retention, partition.sizes)[partition.labels]
         notes = () if isinstance(method, Fixed) else (describe(thresholds),)
         return Analysis(graph, similar, partition, centrality, rank, representative, difference, clock.seconds, notes)
-
-    def _join_at(self, method: SimilarityThreshold) -> float | None:
-        """The threshold above which an edge puts its ends into one community, where it is known beforehand."""
-        whole = isinstance(self.community, ConnectedComponents) and self.similarity_edges == "both"
-        return method.threshold if whole and isinstance(method, Fixed) else None
 
     def rank(self, tokens: VideoTokens, signals: Signals) -> Ranking:
         """Candidates T_rep ∪ T_event with their importance (paper, design 4)."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stgraph import StgraphError, STSimDiff, VideoTokens, kernels
-from stgraph.kernels import fused, library, reference
+from stgraph.kernels import fused, reference
 from stgraph.kernels.fused import PAPER_OFFSETS
 
 from ..strategies import features, videos
@@ -73,7 +73,7 @@ def grids(draw: st.DrawFn) -> torch.Tensor:
 @given(grids())
 @settings(max_examples=500)
 def test_lattice_is_right_to_the_grid_step(x):
-    norm, cosines, _ = kernels.lattice_cosine(x, PAPER_OFFSETS)
+    norm, cosines = kernels.lattice_cosine(x, PAPER_OFFSETS)
     assert torch.allclose(norm, x.double().norm(dim=-1), rtol=ERROR, atol=0)
     for offset, cosine in zip(PAPER_OFFSETS, cosines, strict=True):
         expected = exact(x, offset)
@@ -95,7 +95,7 @@ def test_long_rows_are_as_right_as_short_ones(kind, dtype):
     elif kind == "one large":
         x[..., 7] *= 1000
     x = x.to(dtype)
-    norm, cosines, _ = kernels.lattice_cosine(x, PAPER_OFFSETS)
+    norm, cosines = kernels.lattice_cosine(x, PAPER_OFFSETS)
     assert torch.allclose(norm, x.double().norm(dim=-1), rtol=ERROR, atol=0)
     for offset, cosine in zip(PAPER_OFFSETS, cosines, strict=True):
         assert bool(((cosine.double() - exact(x, offset)).abs() <= kernels.GRID / 2 + ERROR).all())
@@ -107,7 +107,7 @@ def test_rows_of_every_magnitude_side_by_side():
     scale = 10.0 ** torch.randint(-37, 38, (6, 5, 5, 1), generator=g)
     scale[0, :2] = 0
     x = (torch.randn(6, 5, 5, 100, generator=g) * scale).clamp(-3e38, 3e38)
-    norm, cosines, _ = kernels.lattice_cosine(x, PAPER_OFFSETS)
+    norm, cosines = kernels.lattice_cosine(x, PAPER_OFFSETS)
     assert torch.allclose(norm, x.double().norm(dim=-1), rtol=ERROR, atol=0)
     for offset, cosine in zip(PAPER_OFFSETS, cosines, strict=True):
         assert bool(((cosine.double() - exact(x, offset)).abs() <= kernels.GRID / 2 + ERROR).all())
@@ -120,12 +120,12 @@ def test_rows_of_every_magnitude_side_by_side():
 @given(grids())
 @settings(max_examples=300)
 def test_all_kernels_agree_and_all_ways_to_an_edge_are_one(x):
-    norm, cosines, _ = fused.lattice_cosine(x, MORE_OFFSETS)
+    norm, cosines = fused.lattice_cosine(x, MORE_OFFSETS)
     one_pass = fused.lattice_cosine(x, PAPER_OFFSETS)
     assert torch.equal(norm, one_pass[0])
     for a, b in zip(cosines[:3], one_pass[1], strict=True):
         assert torch.equal(a, b)
-    plain_norm, plain, _ = reference.lattice_cosine(x, MORE_OFFSETS)
+    plain_norm, plain = reference.lattice_cosine(x, MORE_OFFSETS)
     assert torch.allclose(norm, plain_norm, rtol=1e-6, atol=0)
     for a, b in zip(cosines, plain, strict=True):
         assert a.shape == b.shape
@@ -208,7 +208,7 @@ def check_same_selections(tokens: VideoTokens, retention: float) -> None:
 
 @st.composite
 def large_videos(draw: st.DrawFn) -> VideoTokens:
-    """Videos with communities so large that their sums are gathered while edges are found."""
+    """Videos with large communities."""
     sizes = [draw(st.integers(1, 12)), *(draw(st.integers(4, 12)) for _ in range(2)), draw(st.integers(4, 60))]
     kinds, noise = draw(st.integers(1, 2)), draw(st.sampled_from([0.1, 0.3, 0.6]))
     x = features(*sizes, seed=draw(st.integers(0, 10_000)), kinds=kinds, noise=noise)
@@ -254,7 +254,7 @@ def test_every_number_is_read_exactly(dtype):
 def test_non_finite_features_show_in_the_norm(bad, dtype):
     x = torch.ones(2, 2, 2, 19, dtype=dtype)
     x[1, 0, 1, 18] = bad
-    norm, _, _ = kernels.lattice_cosine(x, PAPER_OFFSETS)
+    norm, _ = kernels.lattice_cosine(x, PAPER_OFFSETS)
     assert (~norm.isfinite()).nonzero().tolist() == [[1, 0, 1]]
     with pytest.raises(StgraphError, match="video 0, frame 1 hold NaN or Inf"):
         STSimDiff()(VideoTokens.from_grid(x))
@@ -291,6 +291,24 @@ def test_nothing_to_do():
         (lambda x, n, r: kernels.edge_cosine(x, n, r, torch.tensor([[0], [4]])), "edge_index must be from 0 to 3"),
         (lambda x, n, r: kernels.community_centrality(x, n, r, r, torch.ones(3).long()), "labels must be from 0 to 2"),
         (lambda x, n, r: kernels.community_centrality(x, n, r, 0 * r, torch.tensor([3, 1])), "sizes must hold"),
+        (lambda x, n, r: kernels.community_centrality(x, n[:2], r, 0 * r, torch.tensor([4])), "norm must be 4 numbers"),
+        (lambda x, n, r: kernels.community_centrality(x, n, r[:2], 0 * r, torch.tensor([4])), "must be 2 numbers"),
+        (lambda x, n, r: kernels.edge_cosine(x, n.float(), r, r.view(2, 2)), "norm must be 4 numbers torch.float64"),
+        (lambda x, n, r: kernels.edge_cosine(x, n, r, r.view(2, 2).int()), "must be 2 numbers torch.int64"),
+        (lambda x, n, r: fused.components(3, r.view(2, 2)), "edge_index must be from 0 to 2"),
+        (lambda x, n, r: fused.components(4, r.view(2, 2).int()), "edge_index must be 2 numbers torch.int64"),
+        (lambda x, n, r: fused.merge_forest(4, r.view(2, 2).short()), "edge_index must be 2 numbers torch.int64"),
+        (lambda x, n, r: fused.lattice(x.view(4, 1, 1, 5), 3), "whole videos of 3 frames"),
+        (lambda x, n, r: fused.lattice(x.view(4, 1, 1, 5), 0), "whole videos of 0 frames"),
+        (lambda x, n, r: fused.lattice(x.T.contiguous().T.view(4, 1, 1, 5), 4), "whole videos of 4 frames"),
+        (lambda x, n, r: fused.lattice_components(*[x[:, None]] * 2, x[:2, None], 0.5, 4), "weights must be 20"),
+        (lambda x, n, r: fused.lattice_components(*[x[:, None]] * 3, 0.5, 3), "whole number of videos"),
+        (lambda x, n, r: kernels.community_ranks(r, torch.ones(4).long(), x[:3, 0]), "centrality must be 4 numbers"),
+        (lambda x, n, r: kernels.community_ranks(r, torch.ones(4).long(), n), "centrality must be 4 numbers"),
+        (lambda x, n, r: kernels.first_of(n, r[:3], 1), "items by"),
+        (lambda x, n, r: kernels.first_of(n, r, 5), "the first 5 of"),
+        (lambda x, n, r: kernels.first_of(n, r, -1), "the first -1 of"),
+        (lambda x, n, r: kernels.first_of(n[:0], r[:0], 0), "the first 0 of"),
     ],
 )
 def test_nothing_outside_the_features_is_read(call, sentence):
@@ -338,26 +356,3 @@ def test_components_of_long_paths_do_not_take_quadratic_time():
     assert not fused.components(n, torch.stack([path[:-1], path[1:]])).any()
     comb = torch.stack([torch.arange(n - 1), torch.full((n - 1,), n - 1)])
     assert not fused.components(n, comb.flip(1)).any()
-
-
-LEVELS = ["", "-march=x86-64-v3", "-march=x86-64-v4"]
-"""Of instruction sets, each with all before it; a processor of another kind has only the first, its compiler's own."""
-
-
-@pytest.mark.parametrize("level", LEVELS[: 1 + LEVELS.index(library._level())])
-def test_every_instruction_set_gives_the_same(level, monkeypatch, tmp_path):
-    x = features(8, 6, 7, 700, seed=5)
-    grids = [x.to(dtype) for dtype in DTYPES]
-    expected = [STSimDiff()(VideoTokens.from_grid(grid)) for grid in grids]
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(library, "_level", lambda: level)
-    library.library.cache_clear()
-    try:
-        for grid, before in zip(grids, expected, strict=True):
-            here = STSimDiff()(VideoTokens.from_grid(grid))
-            assert torch.equal(here.indices, before.indices)
-            assert torch.allclose(here.centrality, before.centrality, rtol=0, atol=1e-6)
-            assert torch.allclose(here.difference, before.difference, rtol=0, atol=kernels.GRID)
-        assert library.path().exists()
-    finally:
-        library.library.cache_clear()

@@ -37,8 +37,8 @@ static uint64_t kth_largest(uint64_t *key, int64_t count, int64_t k)
 /* Which `budget` of some items come first: by tier, then by importance, the larger first, then by index. `cut` becomes
  * the importance of the last of them, or of the very first where the budget is 0. Returns 0, or 1 when there is no
  * memory. */
-int64_t first_of(const double *importance, const uint8_t *tier, int64_t count, int64_t budget, uint8_t *best,
-                 double *cut)
+int64_t EXPORT(first_of)(const double *importance, const uint8_t *tier, int64_t count, int64_t budget, uint8_t *best,
+                         double *cut)
 {
     int64_t of_tier[256] = {0};
     uint64_t *key = malloc((2 * count + 1) * sizeof *key), *left = key + count, last = UINT64_MAX;

@@ -40,7 +40,7 @@ INLINE int64_t number_trees(int64_t *labels, int64_t vertices)
 }
 
 /* Components of a graph; returns how many. */
-int64_t components(const int64_t *left, const int64_t *right, int64_t edges, int64_t vertices, int64_t *labels)
+int64_t EXPORT(components)(const int64_t *left, const int64_t *right, int64_t edges, int64_t vertices, int64_t *labels)
 {
     for (int64_t v = 0; v < vertices; v++)
         labels[v] = v;
@@ -50,7 +50,7 @@ int64_t components(const int64_t *left, const int64_t *right, int64_t edges, int
 }
 
 /* Components of a grid's edges that weigh at least `threshold`, each given at its later end; returns how many. */
-int64_t lattice_components(const float *left, const float *above, const float *before, int64_t frames, int64_t period,
+int64_t EXPORT(lattice_components)(const float *left, const float *above, const float *before, int64_t frames, int64_t period,
                            int64_t height, int64_t width, double threshold, int64_t *labels, int64_t *sizes)
 {
     const int64_t area = height * width;
@@ -79,7 +79,7 @@ int64_t lattice_components(const float *left, const float *above, const float *b
  * one first; and their sizes. `leaves` are the vertices in an order in which every community is one run that starts with
  * its smallest vertex; `joined` tells for each place there which merge joins it to the one before, or how many there
  * are. */
-int64_t merge_forest(const int64_t *left, const int64_t *right, int64_t edges, int64_t vertices, int64_t *edge,
+int64_t EXPORT(merge_forest)(const int64_t *left, const int64_t *right, int64_t edges, int64_t vertices, int64_t *edge,
                      int64_t *older, int64_t *younger, int64_t *older_size, int64_t *younger_size, int64_t *leaves,
                      int64_t *joined)
 {
@@ -124,7 +124,7 @@ int64_t merge_forest(const int64_t *left, const int64_t *right, int64_t edges, i
 
 /* The place of each vertex in its community, the largest centrality first, ties to the smaller index; `step` is how much
  * two must differ. Returns 0, or 1 when there is no memory. */
-int64_t community_ranks(const int64_t *labels, int64_t communities, const float *centrality, int64_t vertices,
+int64_t EXPORT(community_ranks)(const int64_t *labels, int64_t communities, const float *centrality, int64_t vertices,
                         double step, int64_t *rank)
 {
     const int64_t digits = 1 << DIGIT, middle = 1 << (2 * DIGIT - 1);
@@ -162,17 +162,14 @@ int64_t community_ranks(const int64_t *labels, int64_t communities, const float 
 
 /* -- centrality ---------------------------------------------------------------------------------------------------- */
 
-/* Communities of two or more members, and what is known of them beforehand. */
+/* Communities of two or more members. */
 typedef struct {
     const Rows *x;
-    int64_t *order;               /* members, one community after the other: those to be summed, then the rest */
-    int64_t *begins, *sizes;      /* where they begin, and how many they are */
-    int64_t *late;                /* how many are to be summed, as no group has them */
-    int64_t *first_group, *group; /* the groups of community c are group[first_group[c]] up to that of c + 1 */
+    int64_t *order;           /* members, one community after the other */
+    int64_t *begins, *sizes;  /* where they begin, and how many they are */
     int64_t communities;
-    const float *const *sums;     /* of the groups */
-    float *own;                   /* two sums for each thread */
-    int64_t room;                 /* floats of a sum */
+    float *own;               /* two sums for each thread */
+    int64_t room;             /* floats of a sum */
     float *out;
 } CommunityJob;
 
@@ -184,7 +181,7 @@ typedef struct {
 
 /* A large community: the sums of its pieces lie one after the other, and the first becomes that of all. */
 typedef struct {
-    int64_t community, pieces;
+    int64_t pieces;
     float *sum;
 } Large;
 
@@ -258,13 +255,10 @@ static void small_work(const void *pointer, int64_t thread, int64_t start, int64
             const int64_t a = job->order[place], b = job->order[place + 1];
             job->out[a] = job->out[b] = pair_cosine(job->x, a, b);
         } else if (size <= PIECE) {
-            const Units late = units_of(job, &m, i, job->late[c], known), all = units_of(job, &m, i, size, known);
+            const Units members = units_of(job, &m, i, size, known);
             memset(sum, 0, job->room * sizeof *sum);
-            for (int64_t g = job->first_group[c]; g < job->first_group[c + 1]; g++)
-                for (int64_t k = 0; k < job->room; k++)
-                    sum[k] += job->sums[job->group[g]][k];
-            add_units(&late, sum, part);
-            score(job, &m, &all, place, size, sum, size <= CACHED ? size : 4);
+            add_units(&members, sum, part);
+            score(job, &m, &members, place, size, sum, size <= CACHED ? size : 4);
         }
     }
 }
@@ -291,8 +285,6 @@ static void total_work(const void *pointer, int64_t thread, int64_t start, int64
     for (const Large *all = work->large + start; all < work->large + stop; all++)
         for (int64_t i = 0; i < job->room; i++) {
             double sum = 0;
-            for (int64_t g = job->first_group[all->community]; g < job->first_group[all->community + 1]; g++)
-                sum += job->sums[job->group[g]][i];
             for (int64_t p = 0; p < all->pieces; p++)
                 sum += all->sum[p * job->room + i];
             all->sum[i] = (float)sum;
@@ -315,59 +307,42 @@ static void score_work(const void *pointer, int64_t thread, int64_t start, int64
 /* Large communities: sums, totals, scores. Returns 0, or 1 when there is no memory. */
 static int64_t large_communities(const CommunityJob *job, int64_t threads)
 {
-    int64_t count = 0, sums = 0, summed = 0, scored = 0, failed = 1;
+    int64_t count = 0, pieces = 0, failed = 1;
     for (int64_t c = 0; c < job->communities; c++)
         if (job->sizes[c] > PIECE) {
             count++;
-            sums += larger(pieces_of(job->late[c], PIECE), 1);
-            summed += pieces_of(job->late[c], PIECE);
-            scored += pieces_of(job->sizes[c], PIECE);
+            pieces += pieces_of(job->sizes[c], PIECE);
         }
     Large *large = malloc((count + 1) * sizeof *large);
-    Piece *piece = malloc((summed + scored + 1) * sizeof *piece), *next_sum = piece, *next_score = piece + summed;
-    float *sum = malloc((sums * job->room + 1) * sizeof *sum), *free_sum = sum;
-    if (large && piece && sum) {
-        int64_t n = 0;
+    Piece *to_sum = malloc((2 * pieces + 1) * sizeof *to_sum), *to_score = to_sum + pieces;
+    float *sum = malloc((pieces * job->room + 1) * sizeof *sum);
+    if (large && to_sum && sum) {
+        int64_t n = 0, next = 0;
         for (int64_t c = 0; c < job->communities; c++) {
             if (job->sizes[c] <= PIECE)
                 continue;
-            const int64_t begin = job->begins[c], late = begin + job->late[c], end = begin + job->sizes[c];
-            large[n++] = (Large){c, pieces_of(job->late[c], PIECE), free_sum};
-            for (int64_t at = begin; at < end; at += PIECE)
-                *next_score++ = (Piece){at, smaller(at + PIECE, end), c, free_sum};
-            for (int64_t at = begin; at < late; at += PIECE, free_sum += job->room)
-                *next_sum++ = (Piece){at, smaller(at + PIECE, late), c, free_sum};
-            if (late == begin)
-                free_sum += job->room;
+            const int64_t end = job->begins[c] + job->sizes[c];
+            float *first = sum + next * job->room;
+            large[n++] = (Large){pieces_of(job->sizes[c], PIECE), first};
+            for (int64_t at = job->begins[c]; at < end; at += PIECE, next++) {
+                to_sum[next] = (Piece){at, smaller(at + PIECE, end), c, sum + next * job->room};
+                to_score[next] = (Piece){at, smaller(at + PIECE, end), c, first};
+            }
         }
-        share(sum_work, &(PieceJob){job, piece, large, summed}, summed, 1, threads);
-        share(total_work, &(PieceJob){job, piece, large, summed}, count, 1, threads);
-        share(score_work, &(PieceJob){job, piece + summed, large, scored}, scored, 1, threads);
+        share(sum_work, &(PieceJob){job, to_sum, large, pieces}, pieces, 1, threads);
+        share(total_work, &(PieceJob){job, NULL, large, 0}, count, 1, threads);
+        share(score_work, &(PieceJob){job, to_score, large, pieces}, pieces, 1, threads);
         failed = 0;
     }
     free(large);
-    free(piece);
+    free(to_sum);
     free(sum);
     return failed;
 }
 
-/* The community of every group, -1 where the labels split it. */
-static void communities_of_groups(const int64_t *labels, const int64_t *group, int64_t vertices, int64_t groups,
-                                  int64_t *community)
-{
-    for (int64_t g = 0; g < groups; g++)
-        community[g] = -2;
-    for (int64_t v = 0; group && v < vertices; v++)
-        if (group[v] >= 0) {
-            int64_t *known = community + group[v];
-            *known = *known == -2 || *known == labels[v] ? labels[v] : -1;
-        }
-}
-
-/* Returns 0, or 1 when there is no memory. `group` may be missing: groups of vertices, whose sums of unit vectors are
- * at `sums`; those that the labels split are left aside. */
-int64_t centrality(const Rows *x, const int64_t *labels, const int64_t *sizes, int64_t communities, int64_t vertices,
-                   const int64_t *group, const float *const *sums, int64_t groups, float *out, int64_t threads)
+/* Returns 0, or 1 when there is no memory. */
+int64_t EXPORT(centrality)(const Rows *x, const int64_t *labels, const int64_t *sizes, int64_t communities,
+                           int64_t vertices, float *out, int64_t threads)
 {
     const int64_t room = room_of(x->dim);
     int64_t shared = 0, members = 0, failed = 1;
@@ -375,46 +350,24 @@ int64_t centrality(const Rows *x, const int64_t *labels, const int64_t *sizes, i
         shared += sizes[c] > 1;
         members += sizes[c] > 1 ? sizes[c] : 0;
     }
-    threads = smaller(threads, MAX_THREADS);
-    int64_t *numbers = malloc((members + 4 * shared + 2 * groups + 3 * communities + 4) * sizeof *numbers);
+    int64_t *numbers = malloc((members + 2 * shared + communities + 1) * sizeof *numbers);
     float *own = malloc(2 * threads * room * sizeof *own);
     if (numbers && own) {
-        int64_t *order = numbers, *begins = order + members, *many = begins + shared, *late = many + shared;
-        int64_t *first_group = late + shared, *listed = first_group + shared + 1, *community = listed + groups;
-        int64_t *number = community + groups, *next = number + communities, *next_known = next + communities;
-        CommunityJob job = {x, order, begins, many, late, first_group, listed, shared, sums, own, room, out};
-        communities_of_groups(labels, group, vertices, groups, community);
-#define KNOWN(v) (group && group[v] >= 0 && community[group[v]] >= 0)
-        int64_t place = 0, n = 0;
-        for (int64_t c = 0; c < communities; c++) {
-            number[c] = n;
+        int64_t *order = numbers, *begins = order + members, *many = begins + shared, *next = many + shared;
+        const CommunityJob job = {x, order, begins, many, shared, own, room, out};
+        for (int64_t c = 0, n = 0, place = 0; c < communities; c++) {
             next[c] = place;
             if (sizes[c] > 1) {
                 begins[n] = place;
                 many[n++] = sizes[c];
                 place += sizes[c];
             }
-            next_known[c] = place;
         }
-        for (int64_t v = 0; group && v < vertices; v++)
-            next_known[labels[v]] -= KNOWN(v);
-        for (int64_t c = 0; c < communities; c++)
-            if (sizes[c] > 1)
-                late[number[c]] = next_known[c] - next[c];
         for (int64_t v = 0; v < vertices; v++)
             if (sizes[labels[v]] > 1)
-                order[KNOWN(v) ? next_known[labels[v]]++ : next[labels[v]]++] = v;
+                order[next[labels[v]]++] = v;
             else
                 out[v] = 0;
-        memset(first_group, 0, (shared + 1) * sizeof *first_group);
-        for (int64_t g = 0; g < groups; g++)
-            if (community[g] >= 0)
-                first_group[number[community[g]]]++;
-        for (int64_t c = 1; c <= shared; c++)
-            first_group[c] += first_group[c - 1];
-        for (int64_t g = groups - 1; g >= 0; g--)
-            if (community[g] >= 0)
-                listed[--first_group[number[community[g]]]] = g;
         share(small_work, &job, members, PLACES, threads);
         failed = large_communities(&job, threads);
     }

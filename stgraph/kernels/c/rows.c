@@ -17,7 +17,7 @@ static void norms_work(const void *pointer, int64_t thread, int64_t start, int64
     }
 }
 
-int64_t row_norms(const Rows *x, double *out, int64_t count, int64_t threads)
+int64_t EXPORT(row_norms)(const Rows *x, double *out, int64_t count, int64_t threads)
 {
     share(norms_work, &(NormsJob){x, out}, count, 64, threads);
     return 0;
@@ -36,8 +36,8 @@ static void pairs_work(const void *pointer, int64_t thread, int64_t start, int64
         job->out[e] = pair_cosine(job->x, job->left[e], job->right[e]);
 }
 
-int64_t pair_cosines(const Rows *x, const int64_t *left, const int64_t *right, float *out, int64_t count,
-                     int64_t threads)
+int64_t EXPORT(pair_cosines)(const Rows *x, const int64_t *left, const int64_t *right, float *out, int64_t count,
+                             int64_t threads)
 {
     share(pairs_work, &(PairsJob){x, left, right, out}, count, 64, threads);
     return 0;

@@ -1,14 +1,15 @@
 /* What all fused CPU kernels share: reading rows of features, products of rows, sums of unit vectors, threads.
  *
- * The kernels are plain C, compiled once on the machine that runs them, called through ctypes. Every dot product is
- * summed in LANES float32 lanes: the features of one BLOCK after the other, whose sums are then added up. So no sum is
+ * The kernels are plain C, called through ctypes. They are compiled once for each level of vector instructions (see
+ * build.py), and the same bits come out at every level and on every processor: a dot product is always summed in LANES
+ * float32 lanes, one BLOCK of features after the other, and products are rounded before they are added. So no sum is
  * long, and its error is far below the grid that cosines are rounded to. Rows so large or so small that float32 products
  * would overflow or vanish are taken again in float64.
  *
- * Memory is the limit, so rows are read as few times as possible, and what comes next is asked for early: processors
- * that follow one run of addresses by themselves lose track of four at once.
+ * Memory is the limit. Rows are read as few times as possible, and what comes next is asked for early, because
+ * processors lose track of four runs of addresses at once.
  *
- * Units of work are handed out to threads in small chunks. Each number is made by one thread from its own rows alone.
+ * Each number is made by one thread from its own rows alone, so the number of threads changes no bit.
  */
 
 #ifndef STGRAPH_ROWS_H
@@ -19,15 +20,30 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#if defined __AVX512F__ || defined __F16C__ || defined __FMA__
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#ifdef __AVX__
 #include <immintrin.h>
 #endif
 
-#ifdef __AVX512F__
-#define LANES 16
+/* The name of an exported function at the level that is being compiled: row_norms_avx2, for instance. */
+#define JOIN(name, level) name##_##level
+#define AT_LEVEL(name, level) JOIN(name, level)
+#define EXPORT(name) AT_LEVEL(name, LEVEL)
+
+/* Floats of a vector register. */
+#if defined __AVX512F__
+#define REGISTER 16
+#elif defined __AVX2__
+#define REGISTER 8
 #else
-#define LANES 8
+#define REGISTER 4
 #endif
+
+/* Lanes of every sum, whatever the processor has: one to four registers. */
+#define LANES 16
+#define PARTS (LANES / REGISTER)
 
 /* Features that are read in one step, and that are summed before the sum is put aside. */
 #define STEP (2 * LANES)
@@ -42,11 +58,15 @@
 #define INLINE static inline __attribute__((always_inline))
 #define NOINLINE __attribute__((noinline))
 #define UNUSED __attribute__((unused))
+#define FOR_PARTS _Pragma("GCC unroll 4") for (int p = 0; p < PARTS; p++)
 
-typedef float floats __attribute__((vector_size(LANES * sizeof(float))));
-typedef float quad __attribute__((vector_size(16)));
-typedef uint32_t words __attribute__((vector_size(LANES * sizeof(uint32_t))));
-typedef uint16_t halves __attribute__((vector_size(LANES * sizeof(uint16_t))));
+typedef float vector __attribute__((vector_size(REGISTER * sizeof(float))));
+typedef uint32_t words __attribute__((vector_size(REGISTER * sizeof(uint32_t))));
+typedef uint16_t halves __attribute__((vector_size(REGISTER * sizeof(uint16_t))));
+
+typedef struct {
+    vector part[PARTS];
+} Lanes;
 
 enum { FLOAT32, FLOAT16, BFLOAT16 };
 
@@ -79,45 +99,57 @@ INLINE int64_t pieces_of(int64_t units, int64_t most)
     return (units + most - 1) / most;
 }
 
-/* -- threads: threads.c -------------------------------------------------------------------------------------------- */
-
-#define MAX_THREADS 256
+/* -- threads ------------------------------------------------------------------------------------------------------- */
 
 /* Do the units from start to stop of a job, as one of several threads. */
 typedef void Work(const void *job, int64_t thread, int64_t start, int64_t stop);
 
-/* Do all units of a job, each of at most so many threads taking the next chunk. */
-void share(Work *work, const void *job, int64_t units, int64_t chunk, int64_t threads);
+/* Do all units of a job, in chunks that the threads take one after the other. */
+INLINE void share(Work *work, const void *job, int64_t units, int64_t chunk, int64_t threads)
+{
+    const int64_t chunks = pieces_of(units, chunk);
+    threads = smaller(threads, chunks);
+#ifdef _OPENMP
+#pragma omp parallel for schedule(dynamic) num_threads((int)threads) if (threads > 1)
+    for (int64_t i = 0; i < chunks; i++)
+        work(job, omp_get_thread_num(), i * chunk, smaller((i + 1) * chunk, units));
+#else
+    for (int64_t i = 0; i < chunks; i++)
+        work(job, 0, i * chunk, smaller((i + 1) * chunk, units));
+#endif
+}
 
 /* -- reading features ---------------------------------------------------------------------------------------------- */
 
 /* STEP features, in an order that depends on the dtype alone. */
 typedef struct {
-    floats one, two;
+    Lanes one, two;
 } Two;
 
-INLINE floats as_floats(words bits)
+INLINE vector as_floats(words bits)
 {
-    floats value;
+    vector value;
     memcpy(&value, &bits, sizeof value);
     return value;
 }
 
 #if defined __AVX512F__
-#define FROM_FLOAT16(value) (floats)_mm512_cvtph_ps((__m256i)(value))
+#define FROM_FLOAT16(value) (vector)_mm512_cvtph_ps((__m256i)(value))
 #elif defined __AVX2__ && defined __F16C__
-#define FROM_FLOAT16(value) (floats)_mm256_cvtph_ps((__m128i)(value))
+#define FROM_FLOAT16(value) (vector)_mm256_cvtph_ps((__m128i)(value))
 #elif defined __aarch64__
-typedef __fp16 numbers __attribute__((vector_size(LANES * sizeof(__fp16))));
-#define FROM_FLOAT16(value) __builtin_convertvector((numbers)(value), floats)
+typedef __fp16 numbers __attribute__((vector_size(REGISTER * sizeof(__fp16))));
+#define FROM_FLOAT16(value) __builtin_convertvector((numbers)(value), vector)
 #else
 #define FROM_FLOAT16(value) from_float16(value)
 
 /* In the bits of a float32 it is 2^112 too small, subnormal or not; Inf and NaN need the largest exponent. */
-INLINE floats from_float16(halves value)
+INLINE vector from_float16(halves value)
 {
-    const words bits = __builtin_convertvector(value, words);
-    const floats scaled = as_floats((bits & 0x7fff) << 13) * 0x1p112f;
+    words bits;
+    for (int k = 0; k < REGISTER; k++)
+        bits[k] = value[k];
+    const vector scaled = as_floats((bits & 0x7fff) << 13) * 0x1p112f;
     words magnitude;
     memcpy(&magnitude, &scaled, sizeof magnitude);
     magnitude |= (words)((bits & 0x7c00) == 0x7c00) & 0x7f800000;
@@ -125,34 +157,41 @@ INLINE floats from_float16(halves value)
 }
 #endif
 
-/* a · b + c, rounded once where the processor can. It is said here, not left to the compiler, which would choose
- * differently from one function to the next. */
-#if defined __AVX512F__
-#define MULTIPLY_ADD(a, b, c) (floats)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c))
-#elif defined __FMA__
-#define MULTIPLY_ADD(a, b, c) (floats)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c))
-#else
-#define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
-#endif
-
 /* Nothing is assumed of the alignment. */
 INLINE Two load(const char *from, int dtype)
 {
     Two value;
-    if (dtype == FLOAT32) { /* not both at once: compilers would take them through memory */
-        memcpy(&value.one, from, sizeof value.one);
-        memcpy(&value.two, from + sizeof value.one, sizeof value.two);
-    } else if (dtype == FLOAT16) {
-        halves one, two;
-        memcpy(&one, from, sizeof one);
-        memcpy(&two, from + sizeof one, sizeof two);
-        value = (Two){FROM_FLOAT16(one), FROM_FLOAT16(two)};
-    } else { /* a bfloat16 is the upper half of a float32, and a word holds two */
-        words both;
-        memcpy(&both, from, sizeof both);
-        value = (Two){as_floats(both << 16), as_floats(both & 0xffff0000)};
+    FOR_PARTS {
+        const int64_t at = p * REGISTER;
+        if (dtype == FLOAT32) {
+            memcpy(&value.one.part[p], from + at * 4, sizeof(vector));
+            memcpy(&value.two.part[p], from + (at + LANES) * 4, sizeof(vector));
+        } else if (dtype == FLOAT16) {
+            halves one, two;
+            memcpy(&one, from + at * 2, sizeof one);
+            memcpy(&two, from + (at + LANES) * 2, sizeof two);
+            value.one.part[p] = FROM_FLOAT16(one);
+            value.two.part[p] = FROM_FLOAT16(two);
+        } else { /* a bfloat16 is the upper half of a float32, and a word holds two */
+            words both;
+            memcpy(&both, from + at * 4, sizeof both);
+            value.one.part[p] = as_floats(both << 16);
+            value.two.part[p] = as_floats(both & 0xffff0000);
+        }
     }
     return value;
+}
+
+INLINE void add(Lanes *sum, Lanes more)
+{
+    FOR_PARTS sum->part[p] += more.part[p];
+}
+
+/* Add the products of both halves. They are rounded before they are added: not all processors can do both at once. */
+INLINE void add_products(Lanes *sum, Two a, Two b)
+{
+    FOR_PARTS sum->part[p] += a.one.part[p] * b.one.part[p];
+    FOR_PARTS sum->part[p] += a.two.part[p] * b.two.part[p];
 }
 
 /* Room for the last features of a row, which do not fill a step, or for features that do not lie side by side. */
@@ -170,13 +209,13 @@ static UNUSED NOINLINE const char *gather(Rest *rest, const char *row, int dtype
     return rest->bytes;
 }
 
-INLINE double total(floats v)
+INLINE double total(Lanes lanes)
 {
-    quad part[LANES / 4];
-    memcpy(part, &v, sizeof v);
-    for (int k = 1; k < LANES / 4; k++)
-        part[0] += part[k];
-    return ((double)part[0][0] + part[0][1]) + ((double)part[0][2] + part[0][3]);
+    float v[LANES];
+    memcpy(v, &lanes, sizeof v);
+    for (int k = 4; k < LANES; k++)
+        v[k % 4] += v[k];
+    return ((double)v[0] + v[1]) + ((double)v[2] + v[3]);
 }
 
 /* `what(FROM)` for every step of a row, at feature i; `initially` before every block, `finally` after it. FROM(k, row)
@@ -204,7 +243,7 @@ INLINE double total(floats v)
 #define PUT_ASIDE(count, sum)                                                                                          \
     _Pragma("GCC unroll 8")                                                                                            \
     for (int k = 0; k < (count); k++)                                                                                  \
-        (sum)[k] += block[k];
+        add(&(sum)[k], block[k]);
 
 /* One copy of `call` for each dtype, which is a constant in it. */
 #define SPECIALISE(number, call)                                                                                       \
@@ -218,15 +257,10 @@ INLINE double total(floats v)
 
 INLINE double dot(const char *a, const char *b, int dtype, int64_t dim, int64_t step)
 {
-    floats sum = {0};
+    Lanes sum = {0};
     Rest rest[2];
-#define ADD_PRODUCT(FROM)                                                                                              \
-    {                                                                                                                  \
-        const Two x = load(FROM(0, a), dtype), y = load(FROM(1, b), dtype);                                            \
-        block = MULTIPLY_ADD(x.one, y.one, block);                                                                     \
-        block = MULTIPLY_ADD(x.two, y.two, block);                                                                     \
-    }
-    FOR_STEPS(floats block = {0};, ADD_PRODUCT, sum += block;)
+#define ADD_PRODUCT(FROM) add_products(&block, load(FROM(0, a), dtype), load(FROM(1, b), dtype));
+    FOR_STEPS(Lanes block = {0};, ADD_PRODUCT, add(&sum, block);)
     return total(sum);
 }
 
@@ -366,16 +400,16 @@ INLINE void add_few_of(const Units *x, int dtype, float *sum)
     const int64_t dim = x->dim, step = x->step;
     for (int64_t place = 0; place < x->count; place += 4) {
         FOUR_ROWS(4)
-        floats weight[4];
+        float weight[4];
         for (int k = 0; k < 4; k++) {
             const int real = place + k < x->count;
-            weight[k] = (floats){0} + (real && !extreme(norm[k]) ? (float)(1 / norm[k]) : 0);
+            weight[k] = real && !extreme(norm[k]) ? (float)(1 / norm[k]) : 0;
             if (__builtin_expect(real && extreme(norm[k]), 0))
                 extreme_row(x, row[k], norm[k], sum, 1);
         }
 #define ADD_UNIT(half)                                                                                                 \
-    all.half += MULTIPLY_ADD(b.half, weight[1], a.half * weight[0]) +                                                  \
-                MULTIPLY_ADD(e.half, weight[3], c.half * weight[2]);
+    FOR_PARTS all.half.part[p] += (a.half.part[p] * weight[0] + b.half.part[p] * weight[1]) +                          \
+                                  (c.half.part[p] * weight[2] + e.half.part[p] * weight[3]);
 #define ADD_UNITS(FROM)                                                                                                \
     {                                                                                                                  \
         const Two a = load(FROM(0, row[0]), dtype), b = load(FROM(1, row[1]), dtype);                                  \
@@ -417,22 +451,17 @@ INLINE void score_units_of(const Units *x, int dtype, float *sum, int64_t early,
     const int64_t dim = x->dim, step = x->step;
     for (int64_t place = 0; place < x->count; place += 4) {
         FOUR_ROWS(early)
-        floats dots[4] = {{0}};
+        Lanes dots[4] = {0};
 #define ADD_SCORES(FROM)                                                                                               \
     {                                                                                                                  \
-        const Two a = load(FROM(0, row[0]), dtype), b = load(FROM(1, row[1]), dtype);                                  \
-        const Two c = load(FROM(2, row[2]), dtype), e = load(FROM(3, row[3]), dtype);                                  \
-        Two all = load((const char *)(sum + i), FLOAT32);                                                              \
+        const Two all = load((const char *)(sum + i), FLOAT32);                                                        \
         ASK_FOUR_EARLY                                                                                                 \
-        ADD_SCORE(one)                                                                                                 \
-        ADD_SCORE(two)                                                                                                 \
+        add_products(&block[0], load(FROM(0, row[0]), dtype), all);                                                    \
+        add_products(&block[1], load(FROM(1, row[1]), dtype), all);                                                    \
+        add_products(&block[2], load(FROM(2, row[2]), dtype), all);                                                    \
+        add_products(&block[3], load(FROM(3, row[3]), dtype), all);                                                    \
     }
-#define ADD_SCORE(half)                                                                                                \
-    block[0] = MULTIPLY_ADD(a.half, all.half, block[0]);                                                               \
-    block[1] = MULTIPLY_ADD(b.half, all.half, block[1]);                                                               \
-    block[2] = MULTIPLY_ADD(c.half, all.half, block[2]);                                                               \
-    block[3] = MULTIPLY_ADD(e.half, all.half, block[3]);
-        FOR_STEPS(floats block[4] = {{0}};, ADD_SCORES, PUT_ASIDE(4, dots))
+        FOR_STEPS(Lanes block[4] = {0};, ADD_SCORES, PUT_ASIDE(4, dots))
         for (int64_t k = 0; k < smaller(4, x->count - place); k++)
             scores[place + k] = __builtin_expect(extreme(norm[k]), 0) ? extreme_row(x, row[k], norm[k], sum, 0)
                                                                        : total(dots[k]) * inverse(norm[k]);
