@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 LMMS := .venv-lmms
 # Also the tools that build the package are taken at the pinned versions.
 INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
-CODE := stgraph tests benchmarks experiments notebooks
+# What the fused kernels are compiled from: they are made anew when it changes.
+KERNELS := hatch_build.py stgraph/kernels/build.py $(wildcard stgraph/kernels/c/*)
+CODE := hatch_build.py stgraph tests benchmarks experiments notebooks
 
 .PHONY: demo test test-slow test-browser test-ray test-lmms-eval ablation lint format bench bench-gpu docs notebooks clean help
 
@@ -17,11 +19,11 @@ $(BIN)/python:
 	  || { echo "stgraph needs Python 3.11 to 3.13; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.core: pyproject.toml constraints.txt $(KERNELS) | $(BIN)/python
 	$(INSTALL) --editable .
 	@touch $@
 
-$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.test: pyproject.toml constraints.txt $(KERNELS) | $(BIN)/python
 	$(INSTALL) --editable '.[test]'
 	@touch $@ $(VENV)/.core
 
@@ -54,7 +56,7 @@ test-browser: $(VENV)/.browser ## Pages driven in a real browser (needs Chromium
 test-ray: $(VENV)/.ray ## The engines on a local Ray cluster of two workers, and MLflow (downloads 350 MB)
 	$(BIN)/pytest -m ray
 
-$(LMMS)/.ready: pyproject.toml constraints-lmms.txt | $(BIN)/python
+$(LMMS)/.ready: pyproject.toml constraints-lmms.txt $(KERNELS) | $(BIN)/python
 	$(BIN)/python -m venv $(LMMS)
 	PIP_CONSTRAINT=constraints-lmms.txt $(LMMS)/bin/pip install --quiet --disable-pip-version-check \
 	  lmms-eval torch torchvision 'av<16' transformers matplotlib pytest hypothesis

@@ -1,13 +1,14 @@
 """Hatchling's build hook: the fused CPU kernels are compiled while stgraph is installed.
 
-The variable ``STGRAPH_BUILD_KERNELS`` is ``auto`` by default: without a C compiler stgraph is installed without them, and
-the reference kernels serve. ``always`` makes that an error, as wheels for others need it; ``never`` leaves them out.
+The variable ``STGRAPH_BUILD_KERNELS`` is ``auto`` by default: without a C compiler stgraph is installed without them,
+and the reference kernels serve. ``always`` makes that an error, as wheels for others need it. ``never`` leaves them
+out.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import runpy
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -25,21 +26,17 @@ class KernelsHook(BuildHookInterface[Any]):
         wanted = os.environ.get("STGRAPH_BUILD_KERNELS") or "auto"
         if wanted not in ("auto", "always", "never"):
             raise ValueError(f"STGRAPH_BUILD_KERNELS must be auto, always or never, got {wanted!r}")
-        folder = Path(self.root) / "stgraph" / "kernels"
-        spec = importlib.util.spec_from_file_location("stgraph_build", folder / "build.py")  # without importing torch
-        assert spec is not None and spec.loader is not None
-        build = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(build)
         if wanted == "never":
             return
+        kernels = runpy.run_path(str(Path(self.root) / "stgraph" / "kernels" / "build.py"))  # without importing torch
         try:
-            build.build()
-        except build.BuildError as error:
+            kernels["build"]()
+        except kernels["BuildError"] as error:
             if wanted == "always":
                 raise
             self.app.display_warning(f"installed without the fused kernels: {error}")
             return
         build_data["pure_python"] = False
-        build_data["artifacts"] += [f"/stgraph/kernels/{name}" for name in (build.LIBRARY, build.RECORD)]
+        build_data["artifacts"] += [f"/stgraph/kernels/{name}" for name in (kernels["LIBRARY"], kernels["RECORD"])]
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["tag"] = f"py3-none-{platform}"  # called through ctypes: one for every version of Python

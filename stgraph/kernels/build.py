@@ -61,8 +61,8 @@ def digest() -> str:
 def build() -> dict[str, Any]:
     """Compile, and put the library and its record into :data:`FOLDER`, whole or not at all; returns the record.
 
-    The compiler is what the variable ``CC`` names, else cc, gcc or clang. A level that it does not know is left out, and
-    threads are where it has no OpenMP.
+    The compiler is what the variable ``CC`` names, else cc, gcc or clang. A level that it does not know is left out,
+    and threads are where it has no OpenMP.
 
     Raises:
         BuildError: no compiler, one that fails, or a folder that cannot be written.

@@ -89,7 +89,9 @@ def _loaded() -> tuple[dict[str, Any], ctypes.CDLL]:
             raise UnavailableError(f"{file} is damaged; {again}")
         return record, ctypes.CDLL(str(file))
     except FileNotFoundError as error:
-        raise UnavailableError(f"they were not compiled when stgraph was installed; with a C compiler, {again}") from error
+        raise UnavailableError(
+            f"they were not compiled when stgraph was installed; with a C compiler, {again}"
+        ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnavailableError(f"{file} cannot be loaded ({error}); {again}") from error
 

@@ -2,4 +2,6 @@
 
 from ..conftest import COMPILED
 
-collect_ignore = [] if COMPILED else ["test_build.py", "test_dispatch.py", "test_fused.py", "test_grid.py", "test_levels.py"]
+collect_ignore = (
+    [] if COMPILED else ["test_build.py", "test_dispatch.py", "test_fused.py", "test_grid.py", "test_levels.py"]
+)

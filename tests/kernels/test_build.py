@@ -104,30 +104,30 @@ def test_the_first_process_has_the_kernels_of_all_later_ones(installed):
 def test_a_truncated_library_is_one_sentence(folder):
     file = folder / LIBRARY
     file.write_bytes(file.read_bytes()[:9000])
-    with pytest.raises(UnavailableError, match="is damaged; run python -m stgraph.kernels.build"):
+    with pytest.raises(UnavailableError, match=r"is damaged; run python -m stgraph.kernels.build"):
         library.library()
-    with pytest.raises(StgraphError, match="fused kernels cannot be used: .* is damaged"):
+    with pytest.raises(StgraphError, match=r"fused kernels cannot be used: .* is damaged"):
         kernels.use("fused")
 
 
 @pytest.mark.parametrize("record", ["", "[]", "{}", "not JSON", '{"sources": 1, "bytes": 2, "levels": []}'])
 def test_a_damaged_record_is_one_sentence(folder, record):
     (folder / RECORD).write_text(record, "utf-8")
-    with pytest.raises(UnavailableError, match="run python -m stgraph.kernels.build"):
+    with pytest.raises(UnavailableError, match=r"run python -m stgraph.kernels.build"):
         library.library()
 
 
 def test_a_library_older_than_its_sources_is_not_loaded(folder):
     record = json.loads((folder / RECORD).read_text("utf-8"))
     (folder / RECORD).write_text(json.dumps(record | {"sources": "0" * 64}), "utf-8")
-    with pytest.raises(UnavailableError, match="is older than its sources"):
+    with pytest.raises(UnavailableError, match=r"is older than its sources"):
         library.library()
 
 
 def test_a_library_that_is_none_is_one_sentence(folder):
     size = (folder / LIBRARY).stat().st_size
     (folder / LIBRARY).write_bytes(b"no library" * size)
-    with pytest.raises(UnavailableError, match="cannot be loaded"):
+    with pytest.raises(UnavailableError, match=r"cannot be loaded"):
         library.library()
 
 
@@ -191,7 +191,7 @@ def test_a_killed_compile_leaves_nothing_in_the_package(small):
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(small):
     (small / LIBRARY).mkdir()
-    with pytest.raises(BuildError, match="cannot be written to"):
+    with pytest.raises(BuildError, match=r"cannot be written to"):
         build.build()
 
 
