@@ -60,10 +60,9 @@ class ServingSelector:
 
     def __post_init__(self) -> None:
         # The attention that `auto` would take first is at hand in no server: pin what it falls back to.
-        importance = getattr(self.selector, "importance", None)
-        if isinstance(importance, Auto):
-            pinned: Any = replace(self.selector, **{"importance": importance.substitute})
-            object.__setattr__(self, "selector", pinned)
+        selector: Any = self.selector
+        if isinstance(getattr(selector, "importance", None), Auto):
+            object.__setattr__(self, "selector", replace(selector, importance=selector.importance.substitute))
         self._probe()
 
     @classmethod
