@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class StgraphError(ValueError):
@@ -13,9 +15,18 @@ class StgraphError(ValueError):
     """
 
 
+def readable(name: str | Path) -> str:
+    """A file name as text that can be printed and written anywhere.
+
+    Bytes that are not UTF-8 and control characters become escapes such as ``\\xe9`` and ``\\n``.
+    """
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint that names the closest of ``known``: ``"; did you mean 'leiden'?"``, or all of them when none is close."""
-    known = sorted(known)
+    known = sorted(set(known))
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if close:
         return f"; did you mean {close[0]!r}?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import StgraphError, check_number
+from ..errors import StgraphError, check_number, readable
 from ..tokens import VideoTokens
 from ..video import ROUNDING
 
@@ -67,10 +68,11 @@ def save_events(path: str | Path, events: Sequence[SampleEvent]) -> None:
         unfinished.replace(path)
     except OSError as error:
         raise StgraphError(
-            f"{path} cannot be written ({error.strerror}); check the folder and the free space"
+            f"{readable(path)} cannot be written ({error.strerror}); check the folder and the free space"
         ) from None
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
 
 
 def load_events(path: str | Path) -> tuple[SampleEvent, ...]:
@@ -91,9 +93,13 @@ def load_events(path: str | Path) -> tuple[SampleEvent, ...]:
             for entry in entries
         )
     except OSError as error:
-        raise StgraphError(f"{path} cannot be read ({error.strerror}); give the .events.json beside the clip") from None
-    except (ValueError, KeyError, TypeError):
-        raise StgraphError(f"{path} does not hold sample events; give the .events.json beside the clip") from None
+        raise StgraphError(
+            f"{readable(path)} cannot be read ({error.strerror}); give the .events.json beside the clip"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise StgraphError(
+            f"{readable(path)} does not hold sample events; give the .events.json beside the clip"
+        ) from None
 
 
 def event_tokens(

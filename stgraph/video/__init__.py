@@ -5,6 +5,7 @@ packets that the sampled frames need are decoded (``packets``, ``decoding``). ``
 """
 
 from .decoding import Progress
+from .opening import check_file
 from .reading import read_blocks, read_video
 from .sampling import DEFAULT_FRAMES, ROUNDING, choose_frames
 from .video import Video
@@ -15,6 +16,7 @@ __all__ = [
     "ROUNDING",
     "Progress",
     "Video",
+    "check_file",
     "choose_frames",
     "read_blocks",
     "read_video",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import StgraphError
+from ..errors import StgraphError, readable
+from .endings import cut_off
 from .opening import Damage, open_stream
 from .packets import EVERYTHING, pictures
 
@@ -48,9 +49,12 @@ def scan(path: Path, damage: Damage) -> Index:
     ends: dict[int, int] = {}
     position, last_dts, final = 0, None, (-(2**63), 0)
     with open_stream(path) as (container, stream):
+        if what := cut_off(path, container.format.name):
+            damage.found(what)
         timed = container.format.name != "avi"  # it stores decoding order only; FFmpeg's guesses fail with B-frames
         tick, rate = float(stream.time_base or 1), float(stream.average_rate or stream.guessed_rate or 25)
         aspect = stream.sample_aspect_ratio
+        builds_alone = container.format.name != "apng"  # its pictures build on one another, whatever their marks say
         try:
             for packet in container.demux():
                 if not packet.size:
@@ -66,7 +70,7 @@ def scan(path: Path, damage: Damage) -> Index:
                     timed = False
                 else:
                     last_dts = packet.dts if packet.dts is not None else last_dts
-                    if packet.is_keyframe:
+                    if packet.is_keyframe and builds_alone:
                         keyframe_keys.append(packet.pts)
                         keyframes.append(position)
                     if not packet.is_discard:  # cut away by an edit list: needed to decode others, never shown
@@ -84,14 +88,18 @@ def scan(path: Path, damage: Damage) -> Index:
             if reached + max(0.5, 2 / rate) < declared:
                 damage.found(f"it declares {declared:.2f} s and ends after {reached:.2f} s")
     notes = () if not aspect or aspect == 1 else (f"pixels are not square ({aspect}); frames are kept as stored",)
+    if rate * tick > 1 and len(set(keys)) < len(keys):
+        timed = False  # more frames a second than the file has ticks: several share a time
     if not timed:
         return _count(path, rate, damage, notes)
     shown, place, first, first_key = _groups(
         *(np.array(a, np.int64) for a in (keys, packets, keyframe_keys, keyframes))
     )
     if len(shown) == 0:
-        raise StgraphError(f"{path} has no frames; give a video with at least one")
-    duration = float(shown[-1] - shown[0]) * tick + (final[1] * tick or 1 / rate)
+        raise StgraphError(f"{readable(path)} has no frames; give a video with at least one")
+    shortest = float(np.diff(shown).min()) * tick if len(shown) > 1 else 0.0
+    # The last frame is on screen no shorter than any other: a stated rate may be far off.
+    duration = float(shown[-1] - shown[0]) * tick + max(final[1] * tick or 1 / rate, shortest)
     longest = max(duration, (end_seconds or 0.0) - float(shown[0]) * tick)
     return Index(shown, place, first, first_key, tick, duration, longest, True, notes)
 
@@ -115,7 +123,7 @@ def _count(path: Path, rate: float, damage: Damage, notes: tuple[str, ...]) -> I
     with open_stream(path) as (container, stream):
         count = sum(1 for _ in pictures(container, stream, [EVERYTHING], damage))
     if count == 0:
-        raise StgraphError(f"{path} has no frames; give a video with at least one")
+        raise StgraphError(f"{readable(path)} has no frames; give a video with at least one")
     numbers, zeros = np.arange(count), np.zeros(count, dtype=np.int64)
     note = f"the file holds no usable display times; frames were timed at {rate:g} per second"
     return Index(numbers, numbers, zeros, zeros, 1 / rate, count / rate, count / rate, False, (*notes, note))

@@ -16,6 +16,9 @@ from .opening import Damage
 from .sampling import DEFAULT_FRAMES, choose_frames, time_window
 from .video import Video
 
+MAX_SIZE = 8192
+"""Pixels of the shorter side to which frames can be scaled, at most."""
+
 
 def read_video(
     path: str | Path,
@@ -26,6 +29,7 @@ def read_video(
     start: float | None = None,
     end: float | None = None,
     size: int | None = None,
+    largest: int | None = None,
     allow_corrupt: bool = False,
     progress: bool | Progress = False,
 ) -> Video:
@@ -36,10 +40,13 @@ def read_video(
     sampled by time. No frame is returned twice: ``len(video)`` may be smaller than ``frames``, and a note says so.
 
     The file is read twice, never held: once for the display times of all its frames, without decoding, then to decode
-    just the groups of pictures that hold a sampled frame. Memory is that of the sampled frames plus some 100 bytes per
-    frame of the file. The display rotation (and mirroring) of the file is applied; pixels that are not square are left
-    as stored, with a note, and interlaced pictures as they are. Colours become 8-bit RGB by FFmpeg's rules; of several
-    video streams the first is read.
+    just the groups of pictures that hold a sampled frame. Memory is that of the sampled frames as they are returned,
+    plus some 100 bytes per frame of the file, plus the pictures of the decoder: up to 16 of the size that is stored
+    (1.5 bytes a pixel), and one more for each of its threads, up to 4K; larger ones are decoded by one.
+
+    The display rotation (and mirroring) of the file is applied; pixels that are not square are left as stored, with a
+    note, and interlaced pictures as they are. Colours become 8-bit RGB by FFmpeg's rules; of several video streams the
+    first is read.
 
     Args:
         path: any file that FFmpeg reads.
@@ -50,6 +57,7 @@ def read_video(
         start: first second, 0 when not given.
         end: second to stop before, the end of the video when not given.
         size: the shorter side of the frames after resizing (area average when shrinking), in pixels.
+        largest: frames whose shorter side is longer than this are shrunk to it; no limit when not given.
         allow_corrupt: use what can be decoded of a truncated or corrupt file, and say so in ``notes``. Damage is seen
             by incomplete packets, failed decoding, and an end long before the declared length. So damaged pictures are
             found where frames are sampled, and a stream that declares no length (raw, MPEG-TS, fragmented MP4) and is
@@ -59,12 +67,19 @@ def read_video(
     Raises:
         StgraphError: no such file, not a video, no frames, audio only, truncated or corrupt, or arguments out of range.
     """
-    plan = _plan(path, frames=frames, fps=fps, stride=stride, start=start, end=end, size=size, allow=allow_corrupt)
+    plan = _plan(
+        path,
+        frames=frames,
+        fps=fps,
+        stride=stride,
+        start=start,
+        end=end,
+        size=size,
+        largest=largest,
+        allow=allow_corrupt,
+    )
     with _reporter(progress) as report:
-        pictures, timestamps, notes = gather(plan, report)
-    if plan.wanted is not None and len(timestamps) < plan.wanted:
-        notes.append(f"{plan.wanted} frames were asked for; {len(timestamps)} distinct ones are shown at these times")
-    return Video(pictures, timestamps, str(path), plan.index.duration, (*plan.index.notes, *notes, *plan.damage.notes))
+        return gather(plan, report)
 
 
 def read_blocks(
@@ -77,6 +92,7 @@ def read_blocks(
     start: float | None = None,
     end: float | None = None,
     size: int | None = None,
+    largest: int | None = None,
     allow_corrupt: bool = False,
     progress: bool | Progress = False,
 ) -> Iterator[Video]:
@@ -92,8 +108,18 @@ def read_blocks(
     Raises:
         StgraphError: as :func:`read_video`; damage inside the file is found when its block is reached.
     """
-    check_number("block", block, at_least=1, integer=True)
-    plan = _plan(path, frames=frames, fps=fps, stride=stride, start=start, end=end, size=size, allow=allow_corrupt)
+    check_number("block", block, at_least=1, at_most=10**9, integer=True)
+    plan = _plan(
+        path,
+        frames=frames,
+        fps=fps,
+        stride=stride,
+        start=start,
+        end=end,
+        size=size,
+        largest=largest,
+        allow=allow_corrupt,
+    )
     return _blocks(plan, block, progress)
 
 
@@ -106,9 +132,9 @@ def _blocks(plan: Plan, block: int, progress: bool | Progress) -> Iterator[Video
         while held := list(islice(pictures, block)):
             known = [note for note in (*plan.index.notes, *notes, *plan.damage.notes) if note not in said]
             said.update(known)
-            seconds = torch.from_numpy(times[[number for number, _ in held]])
-            frames = torch.stack([image for _, image in held])
-            yield Video(frames, seconds, str(plan.path), plan.index.duration, tuple(known))
+            seconds = torch.from_numpy(times[[number for number, _, _ in held]])
+            frames = torch.stack([image for _, image, _ in held])
+            yield Video(frames, seconds, str(plan.path), plan.index.duration, tuple(known), held[0][2])
 
 
 def _plan(
@@ -120,23 +146,27 @@ def _plan(
     start: float | None,
     end: float | None,
     size: int | None,
+    largest: int | None,
     allow: bool,
 ) -> Plan:
     given = {"frames": frames, "fps": fps, "stride": stride}
     if sum(value is not None for value in given.values()) > 1:
         raise StgraphError(f"give one of frames, fps and stride, got {given}")
-    for name, value in (("frames", frames), ("stride", stride), ("size", size)):
+    for name, value in (("frames", frames), ("stride", stride)):
         if value is not None:
-            check_number(name, value, at_least=1, integer=True)
+            check_number(name, value, at_least=1, at_most=10**9, integer=True)
+    for name, value in (("size", size), ("largest", largest)):
+        if value is not None:
+            check_number(name, value, at_least=1, at_most=MAX_SIZE, integer=True)
     if fps is not None:
-        check_number("fps", fps, above=0)
+        check_number("fps", fps, above=0, at_most=1e6)
     source = Path(path)
     damage = Damage(source, allow)
     index = scan(source, damage)
     begin, stop = time_window(source, start, end, index.duration, index.longest)
     wanted = DEFAULT_FRAMES if frames is fps is stride is None else frames
     chosen = choose_frames(index.times, start=begin, end=stop, frames=wanted, fps=fps, stride=stride)
-    return Plan(source, index, chosen, wanted, size, damage)
+    return Plan(source, index, chosen, wanted, size, largest, damage)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import StgraphError, check_number
+from ..errors import StgraphError, check_number, readable
 
 DEFAULT_FRAMES = 64
 
@@ -40,23 +40,25 @@ def choose_frames(
     Returns:
         int64 frame numbers, strictly increasing: a frame that is on screen at several sample times is taken once.
     """
-    first = max(int(_on_screen(times, start)), 0)
-    last = max(int(np.searchsorted(times, end - ROUNDING)) - 1, first)
+    # Above 1000 frames per second, half a millisecond is longer than a frame.
+    rounding = min(ROUNDING, float(np.diff(times).min()) / 2) if len(times) > 1 else ROUNDING
+    first = max(int(_on_screen(times, start, rounding)), 0)
+    last = max(int(np.searchsorted(times, end - rounding)) - 1, first)
     if stride is not None:
         return np.arange(first, last + 1, stride)
     begin = max(start, float(times[first]))
     if fps is not None:
         # Sample k falls to the frame whose time is the last one before it: count samples per frame, never list them.
         edges = np.append(times[first : last + 1], end)
-        sample = np.ceil((edges - ROUNDING - begin) * fps).clip(min=0)
+        sample = np.ceil((edges - rounding - begin) * fps).clip(min=0)
         return first + np.flatnonzero(np.diff(sample) > 0)
     if frames is None or frames > last - first:
         return np.arange(first, last + 1)
-    return np.unique(_on_screen(times, np.linspace(begin, times[last], frames)))
+    return np.unique(_on_screen(times, np.linspace(begin, times[last], frames), rounding))
 
 
-def _on_screen(times: np.ndarray, seconds: float | np.ndarray) -> np.ndarray:
-    number: np.ndarray = np.searchsorted(times, np.asarray(seconds) + ROUNDING, side="right") - 1
+def _on_screen(times: np.ndarray, seconds: float | np.ndarray, rounding: float) -> np.ndarray:
+    number: np.ndarray = np.searchsorted(times, np.asarray(seconds) + rounding, side="right") - 1
     return number
 
 
@@ -73,5 +75,7 @@ def time_window(
         raise StgraphError(f"start must be before end, got {start:g} s and {end:g} s")
     if begin >= duration or stop > longest + ROUNDING:
         name, value = ("start", begin) if begin >= duration else ("end", stop)
-        raise StgraphError(f"{name} is {value:g} s, but {path} lasts {duration:.3f} s; choose a time inside it")
+        raise StgraphError(
+            f"{name} is {value:g} s, but {readable(path)} lasts {duration:.3f} s; choose a time inside it"
+        )
     return begin, stop

@@ -20,6 +20,8 @@ class Video:
         source: the path it was read from, or None.
         duration: seconds of the whole file, or None when unknown.
         notes: sentences about what a reader did that a user should know (fewer frames than asked for, ...).
+        stored_size: (height, width) of the frames in the file, turned upright; None when unknown. ``frames`` may have
+            been scaled.
 
     Raises:
         StgraphError: shapes, dtypes or an order of timestamps that do not fit together.
@@ -30,6 +32,7 @@ class Video:
     source: str | None = None
     duration: float | None = None
     notes: tuple[str, ...] = ()
+    stored_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         shape, dtype = tuple(self.frames.shape), self.frames.dtype

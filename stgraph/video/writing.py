@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from fractions import Fraction
 from itertools import chain
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import StgraphError, check_number
+from ..errors import StgraphError, check_number, readable
 
 
 def write_video(
@@ -37,14 +38,14 @@ def write_video(
 
     path = Path(path)
     if path.suffix.lower() != ".mp4":
-        raise StgraphError(f"write_video writes MP4, but the path is {path}; let it end in .mp4")
+        raise StgraphError(f"write_video writes MP4, but the path is {readable(path)}; let it end in .mp4")
     check_number("fps", fps, above=0)
     check_number("quality", quality, at_least=0, at_most=51, integer=True)
     rest = iter(frames)
     first = next(rest, None)
     if first is None:
         raise StgraphError("write_video needs at least one frame")
-    partial = path.with_name(f".{path.stem}-{uuid4().hex}.part")
+    partial = path.with_name(f".{uuid4().hex}.part")  # short, so that any name that fits is written
     try:
         with av.open(f"file:{partial}", "w", format="mp4") as container:
             rate = Fraction(fps).limit_denominator(1001)
@@ -69,6 +70,9 @@ def write_video(
         partial.replace(path)
     except (OSError, av.error.FFmpegError) as error:
         reason = error.strerror or error
-        raise StgraphError(f"{path} cannot be written ({reason}); check the folder and the free space") from None
+        raise StgraphError(
+            f"{readable(path)} cannot be written ({reason}); check the folder and the free space"
+        ) from None
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a disk that is read-only, even looking for it is an error
+            partial.unlink()
