@@ -56,7 +56,7 @@ class Settings:
             if source.path is not None and not Path(source.path).is_file():
                 raise StgraphError(f"there is no video file {source.path}")
         load_score(self.score)
-        check_output(self.output, overwrite=self.overwrite, mark=MARK)
+        check_output(self.output, overwrite=self.overwrite)
 
 
 def read(experiment: str, words: Sequence[str]) -> Settings:

@@ -33,7 +33,7 @@ def write(
     record = {"clips": [source.name for source in settings.sources], "score": settings.score, "versions": versions()}
     names = dict.fromkeys(name for result in results for name in result["figures"])
     plain = [key for key, value in results[0].items() if not isinstance(value, (dict, list))]
-    with output_folder(settings.output, overwrite=settings.overwrite, mark=MARK) as new:
+    with output_folder(settings.output, overwrite=settings.overwrite) as new:
         text = json.dumps({**record, "settings": settings.own, "results": list(results)}, indent=1, ensure_ascii=False)
         (new / MARK).write_text(text + "\n", "utf-8")
         with (new / "results.csv").open("w", newline="", encoding="utf-8") as file:

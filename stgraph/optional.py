@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from .errors import StgraphError
+
+DISTRIBUTION = "stgraph-simdiff"
 
 
 def require(module: str, *, extra: str, needed_by: str) -> Any:
@@ -31,8 +36,24 @@ def require(module: str, *, extra: str, needed_by: str) -> Any:
         )
         reason = "which is not installed" if absent else f"which cannot be imported ({error})"
         raise StgraphError(
-            f'{needed_by} needs the library {module}, {reason}; install it with: pip install "stgraph-simdiff[{extra}]"'
+            f"{needed_by} needs the library {module}, {reason}; install it with: {install_hint(extra)}"
         ) from error
+
+
+def install_hint(extra: str | None = None) -> str:
+    """The command that installs stgraph again with an extra, from where this one was installed."""
+    name = f"{DISTRIBUTION}[{extra}]" if extra else DISTRIBUTION
+    checkout = Path(__file__).resolve().parents[1]
+    try:
+        source = json.loads(metadata.distribution(DISTRIBUTION).read_text("direct_url.json") or "{}")
+    except (metadata.PackageNotFoundError, ValueError):
+        source = {}
+    if url := source.get("url"):
+        vcs = source.get("vcs_info", {}).get("vcs")
+        return f'pip install "{name} @ {f"{vcs}+" if vcs else ""}{url}"'
+    if (checkout / "pyproject.toml").is_file():
+        return f'pip install "{name} @ {checkout.as_uri()}"'
+    return f'pip install "{name}"'
 
 
 class _Quiet:

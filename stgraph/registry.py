@@ -52,10 +52,14 @@ class Registry(Generic[M]):
             module, _, attribute = target.partition(":")
             try:
                 target = getattr(importlib.import_module(module), attribute)
-            except (ImportError, AttributeError) as error:
+            except Exception as error:  # a foreign module may raise anything
                 if entry is not None:
                     raise
-                raise StgraphError(f"{self.group} {name!r} cannot be imported: {error}") from error
+                reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+                raise StgraphError(
+                    f"{self.group} {name!r} cannot be imported ({' '.join(reason.split())}); it must have the form "
+                    "module:Class, of a module in the working folder or an installed package"
+                ) from error
         method = typing.cast("type[M]", target)
         if not (isinstance(method, type) and issubclass(method, self.base) and dataclasses.is_dataclass(method)):
             raise StgraphError(f"{self.group} {name!r} must be a dataclass derived from {self.base.__name__}")

@@ -2,30 +2,86 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import dataclasses
+import hashlib
 import json
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..errors import StgraphError, check_number
+from ..errors import StgraphError, check_number, readable
 from .config import Config, load_config, resolve
-from .output import MARK, output_folder
+from .output import MARK, is_complete, output_folder
 
 if TYPE_CHECKING:
     from ..selectors.selection import Selection
     from ..tokens import VideoTokens
     from ..video import Video
 
-SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".ogv", ".3gp")
+SUFFIXES = (
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".qt",
+    ".mkv",
+    ".webm",
+    ".avi",
+    ".divx",
+    ".mpg",
+    ".mpeg",
+    ".mpe",
+    ".m1v",
+    ".m2v",
+    ".vob",
+    ".ts",
+    ".m2ts",
+    ".mts",
+    ".m2t",
+    ".trp",
+    ".flv",
+    ".f4v",
+    ".swf",
+    ".wmv",
+    ".asf",
+    ".ogv",
+    ".ogm",
+    ".3gp",
+    ".3g2",
+    ".mxf",
+    ".gxf",
+    ".dv",
+    ".rm",
+    ".rmvb",
+    ".mj2",
+    ".mjpeg",
+    ".mjpg",
+    ".nut",
+    ".ivf",
+    ".y4m",
+    ".h264",
+    ".264",
+    ".h265",
+    ".265",
+    ".hevc",
+    ".av1",
+    ".obu",
+    ".gif",
+    ".apng",
+)
 """What counts as a video when a folder is searched; a file that is named is tried whatever it is called."""
 
 INDEX = "index.csv"
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a formula of a spreadsheet begins with."""
 
 _COLUMNS = ("clip", "state", "frames", "tokens", "kept", "digest", "read", "encode", "select", "error")
 
@@ -92,7 +148,8 @@ def _compress_many(
 
     def read(path: Path) -> tuple[Video, float]:
         start = time.perf_counter()
-        return read_video(path, **config.video, allow_corrupt=allow_corrupt), time.perf_counter() - start
+        video = read_video(path, **config.video, largest=encoder.largest, allow_corrupt=allow_corrupt)
+        return video, time.perf_counter() - start
 
     def finish(path: Path, reading: Future[tuple[Video, float]]) -> Outcome:
         seconds: dict[str, float] = {}
@@ -103,8 +160,13 @@ def _compress_many(
             encoded = time.perf_counter()
             selection = selector(tokens, signals)
             seconds |= {"encode": encoded - start, "select": time.perf_counter() - encoded}
-        except (StgraphError, OSError, MemoryError) as error:
-            return Outcome(path, seconds=seconds, error=str(error) or type(error).__name__)
+        except StgraphError as error:
+            return Outcome(path, seconds=seconds, error=str(error))
+        except Exception as error:  # one clip must not cost the others; the place is for whoever looks for the mistake
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            said = " ".join(str(error).split())
+            reason = f"{type(error).__name__}{': ' if said else ''}{said} ({Path(place.filename).name}:{place.lineno})"
+            return Outcome(path, seconds=seconds, error=reason)
         return Outcome(path, tokens, selection, len(video), (*video.notes, *selection.notes), seconds)
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="stgraph-read")
@@ -140,12 +202,14 @@ class Batch:
         skipped: clips that an earlier run had finished.
         failed: the sentence for every clip that failed.
         seconds: from the first to the last clip.
+        notes: sentences that a user should know.
     """
 
     done: int
     skipped: int
     failed: dict[str, str]
     seconds: float
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """The figures in a sentence."""
@@ -168,22 +232,54 @@ def find_videos(sources: Sequence[str | Path]) -> dict[str, Path]:
         StgraphError: no such file, a folder without videos, or two of the same name.
     """
     found: dict[str, Path] = {}
-    for source in map(Path, sources):
-        if source.is_dir():
-            inside = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-            inside = [path for path in inside if not (path.parent / MARK).exists()]  # pictures of earlier results
-            if not inside:
-                raise StgraphError(f"folder {source} holds no videos; looked for {', '.join(SUFFIXES)}")
-            named = {path.relative_to(source).as_posix(): path for path in inside}
-        elif source.is_file():
-            named = {source.name: source}
-        else:
-            raise StgraphError(f"no such file or folder: {source}")
+    for source in sources:
+        if not str(source):
+            raise StgraphError("a video or folder has an empty name; check the words of the command")
+        named = _named(Path(source))
         for name, path in named.items():
             if name in found:
-                raise StgraphError(f"{found[name]} and {path} would both be called {name}; give a folder above both")
+                raise StgraphError(
+                    f"{readable(found[name])} and {readable(path)} would both be called {readable(name)}; give a "
+                    "folder above both"
+                )
             found[name] = path
+    for name in found:
+        above = next((str(parent) for parent in Path(name).parents if str(parent) in found), None)
+        if above is not None:
+            raise StgraphError(
+                f"the results of {readable(found[name])} would lie inside those of {readable(found[above])}; rename "
+                "one of them"
+            )
     return found
+
+
+def _named(source: Path) -> dict[str, Path]:
+    """The videos of one file or folder by name."""
+    try:
+        if source.is_file():
+            return {source.name: source}
+        if not source.is_dir():
+            raise StgraphError(f"no such file or folder: {readable(source)}")
+    except (OSError, ValueError):  # a name that is too long, or with a zero byte
+        raise StgraphError(f"no such file or folder: {readable(source)}") from None
+    inside = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    inside = [path for path in inside if not (path.parent / MARK).exists()]  # pictures of earlier results
+    if not inside:
+        raise StgraphError(f"folder {readable(source)} holds no videos ({', '.join(SUFFIXES[:8])}, …)")
+    return {path.relative_to(source).as_posix(): path for path in inside}
+
+
+def _passed_over(sources: Sequence[str | Path]) -> tuple[str, ...]:
+    """A sentence about the files of searched folders that do not look like videos, or none."""
+    kinds: Counter[str] = Counter()
+    for source in map(Path, sources):
+        for path in source.rglob("*") if source.is_dir() else ():
+            if path.suffix.lower() not in SUFFIXES and path.is_file() and not (path.parent / MARK).exists():
+                kinds[path.suffix.lower() or "no ending"] += 1
+    if not kinds:
+        return ()
+    listed = ", ".join(f"{count} {readable(kind)}" for kind, count in kinds.most_common(5))
+    return (f"{kinds.total()} files were passed over, since they are not named like videos: {listed}",)
 
 
 def compress_folder(
@@ -194,13 +290,14 @@ def compress_folder(
     workers: int = 1,
     ahead: int = 2,
     allow_corrupt: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Batch:
     """Compress many videos, each into a folder of its own below ``output``.
 
     Every clip gets ``selection.safetensors`` and ``selection.json``; ``index.csv`` has a row for each, and
     ``config.yaml`` the settings. A clip's folder appears when it is complete, so the same call after an interruption
-    goes on where it ended: finished clips are skipped, failed ones tried again.
+    goes on where it ended: finished clips are skipped, failed ones tried again. A clip is finished where its results
+    are as they were written, and the video is the same file (size and times) or holds the same bytes.
 
     Args:
         sources: files and folders, see :func:`find_videos`.
@@ -220,7 +317,7 @@ def compress_folder(
     config = config or resolve()
     videos = find_videos(sources)
     folder = _prepared(Path(output), config)
-    rows = {name: row for name in videos if (row := _finished(name, folder / name)) is not None}
+    rows = {name: row for name, path in videos.items() if (row := _finished(name, folder / name, path)) is not None}
     skipped, failed, done = len(rows), {}, 0
     start = time.perf_counter()
     todo = [name for name in videos if name not in rows]
@@ -232,7 +329,8 @@ def compress_folder(
     try:
         for name, outcome in zip(todo, outcomes, strict=True):
             if outcome.error is None:
-                _save(outcome, folder / name, config)
+                outcome = _saved(outcome, folder / name, config)
+            if outcome.error is None:
                 done += 1
             else:
                 failed[name] = outcome.error
@@ -241,25 +339,43 @@ def compress_folder(
                 progress(len(rows), len(videos))
     finally:
         _write_index(folder, [rows[name] for name in videos if name in rows])
-    return Batch(done, skipped, failed, time.perf_counter() - start)
+    return Batch(done, skipped, failed, time.perf_counter() - start, _passed_over(sources))
 
 
 def _prepared(output: Path, config: Config) -> Path:
     """The output folder, with the settings in it; those of a batch in which nothing went well count no more."""
-    settings = output / "config.yaml"
+    settings, name = output / "config.yaml", readable(output)
     if output.is_dir() and any(output.iterdir()):
         if not settings.is_file():
-            raise StgraphError(f"output folder {output} holds files that are not a batch; choose another --output")
-        if resolve([], load_config(settings)).data == config.data:
+            raise StgraphError(f"output folder {name} holds files that are not a batch; choose another --output")
+        if _same(load_config(settings), config):
             return output
         if not (output / INDEX).is_file() or any(output.rglob(MARK)):
-            raise StgraphError(f"output folder {output} holds results with other settings; choose another --output")
+            raise StgraphError(f"output folder {name} holds results with other settings; choose another --output")
     try:
         output.mkdir(parents=True, exist_ok=True)
         settings.write_text(config.to_yaml(), "utf-8")
     except OSError as error:
-        raise StgraphError(f"output folder {output} cannot be written: {error.strerror or error}") from error
+        raise StgraphError(f"output folder {name} cannot be written: {error.strerror or error}") from error
     return output
+
+
+def _same(stored: Mapping[str, Any], config: Config) -> bool:
+    """Whether stored settings are those of a configuration, without running code that they name."""
+    import yaml
+
+    return stored == yaml.safe_load(config.to_yaml()) or resolve([], stored).data == config.data
+
+
+def _saved(outcome: Outcome, folder: Path, config: Config) -> Outcome:
+    """The outcome, after it was written; one that cannot be written has failed."""
+    try:
+        _save(outcome, folder, config)
+    except StgraphError as error:
+        if "disk is full" in str(error):
+            raise
+        return dataclasses.replace(outcome, tokens=None, selection=None, error=str(error))
+    return outcome
 
 
 def _save(outcome: Outcome, folder: Path, config: Config) -> None:
@@ -268,7 +384,9 @@ def _save(outcome: Outcome, folder: Path, config: Config) -> None:
     times = outcome.tokens.timestamps
     extra = {
         "video": {
-            "file": outcome.path.name,
+            "file": readable(outcome.path.name),
+            **_state(outcome.path),
+            "sha256": _sha256(outcome.path),
             "frames": outcome.frames,
             "timestamps": times[0].tolist() if times else None,
         },
@@ -277,12 +395,23 @@ def _save(outcome: Outcome, folder: Path, config: Config) -> None:
         "notes": list(outcome.notes),
         "stages": outcome.seconds,
     }
-    with output_folder(folder, overwrite=True) as new:
+    with output_folder(folder, overwrite=True, aside=True) as new:
         outcome.selection.save(new, extra)
 
 
+def _state(path: Path) -> dict[str, int]:
+    """What tells most changes of a file without reading it."""
+    state = path.stat()
+    return {"bytes": state.st_size, "modified_ns": state.st_mtime_ns, "changed_ns": state.st_ctime_ns}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _row(name: str, outcome: Outcome) -> dict[str, object]:
-    row: dict[str, object] = {"clip": name, "state": "failed", "error": outcome.error or ""}
+    row: dict[str, object] = {"clip": readable(name), "state": "failed", "error": outcome.error or ""}
     if outcome.selection is not None:
         row |= {
             "state": "done",
@@ -294,16 +423,36 @@ def _row(name: str, outcome: Outcome) -> dict[str, object]:
     return row | {stage: f"{seconds:.4f}" for stage, seconds in outcome.seconds.items()}
 
 
-def _finished(name: str, folder: Path) -> dict[str, object] | None:
-    """The row of a clip that an earlier run has finished, or None."""
+def _finished(name: str, folder: Path, path: Path) -> dict[str, object] | None:
+    """The row of a clip that an earlier run has finished, or None.
+
+    Its results must all be there as they were written. The video must be the file that it was, by size and times, or
+    else by the digest of its bytes.
+    """
     try:
         record = json.loads((folder / MARK).read_text("utf-8"))
         seconds = {stage: f"{value:.4f}" for stage, value in record["stages"].items()}
-        frames = record["video"]["frames"]
+        video, now = record["video"], _state(path)
         figures = {key: record[key] for key in ("tokens", "kept", "digest")}
-    except (OSError, ValueError, KeyError, TypeError):
+        same = all(video[key] == value for key, value in now.items())
+        same = same or (video["bytes"] == now["bytes"] and video["sha256"] == _sha256(path))
+        if not same or not is_complete(folder):
+            return None
+        return {"clip": readable(name), "state": "done", "frames": video["frames"], **figures, **seconds}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return {"clip": name, "state": "done", "frames": frames, **figures, **seconds}
+
+
+def _cell(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula: text that begins like one gets a ``'``."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULA and not _is_number(value) else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(float(text)) or True
+    except ValueError:
+        return False
 
 
 def _write_index(folder: Path, rows: list[dict[str, object]]) -> None:
@@ -312,8 +461,9 @@ def _write_index(folder: Path, rows: list[dict[str, object]]) -> None:
         with partial.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, _COLUMNS, restval="")
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
         partial.replace(folder / INDEX)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise StgraphError(f"{folder / INDEX} cannot be written: {error.strerror or error}") from error

@@ -3,16 +3,16 @@
 # Only typer is imported here; every command loads what it needs, so that --help is instant.
 from __future__ import annotations
 
+import itertools
+import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from .. import __version__
-from ..errors import StgraphError
+from ..errors import StgraphError, readable
 
 if TYPE_CHECKING:
     from .ask import Answer
@@ -41,6 +41,11 @@ EventsFile = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that the folder holds.")]
 AllowCorrupt = Annotated[bool, typer.Option("--allow-corrupt", help="Use what can be decoded of a damaged file.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Import classes that the --config file names, which runs their code.")
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Use no frames and tokens of earlier runs, and keep none.")]
+Exact = Annotated[bool, typer.Option("--exact", help="Measure coverage on all tokens, not on a sample.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
@@ -71,35 +76,63 @@ def _options(
     pass
 
 
+SAMPLE = 1024
+"""Dropped tokens on which ``compress`` measures coverage and reconstruction, unless ``--exact``."""
+
+COMPARED_SAMPLE = 4096
+"""The same for ``compare``, where the figures are what it is run for."""
+
+
+def _settings(overrides: list[str], config: Path | None, *, trust: bool) -> tuple[list[str], dict[str, Any] | None]:
+    """The words of a command and the data of its file.
+
+    A class of the working folder is found where a word names it as ``module:Class``.
+    """
+    from .config import load_config, names_foreign
+
+    if trust or any(names_foreign(value) for word in overrides for value in word.partition("=")[2].split(",")):
+        sys.path.append(str(Path.cwd()))
+    return overrides, load_config(config) if config else None
+
+
 @app.command()
 def compress(
     video: Annotated[Path, typer.Argument(help="Video file.", show_default=False)],
     overrides: Overrides = None,
     output: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--output", "-o", help="Folder for the results.", show_default="outputs/<name of the video>"),
+        typer.Option(
+            "--output", "-o", help="Folder for the results.", show_default="outputs/<video>, or <video>-2, -3, ..."
+        ),
     ] = None,
     config: ConfigFile = None,
     events: EventsFile = None,
     overwrite: Overwrite = False,
     allow_corrupt: AllowCorrupt = False,
+    trust: Trust = False,
+    no_cache: NoCache = False,
+    exact: Exact = False,
     quiet: Quiet = False,
 ) -> None:
     """Select the tokens of a video; write selection, pictures and a report."""
-    from .config import load_config, resolve
-    from .output import check_output
+    from .cache import Cache
+    from .config import resolve
+    from .output import check_output, default_output
     from .pipeline import compress as select
     from .pipeline import encode, save
+    from .progress import COMPRESS, stage_bar
 
-    output = output or Path("outputs") / video.stem
-    settings = resolve(overrides or [], load_config(config) if config else None)
-    check_output(output, overwrite=overwrite)
-    progress = not quiet and sys.stderr.isatty()
-    encoded = encode(video, settings, events=events, allow_corrupt=allow_corrupt, progress=progress)
-    run = select(encoded, settings)
-    save(run, output, overwrite=overwrite)
+    folder, numbered = output or default_output(video), output is None and not overwrite
+    words, base = _settings(overrides or [], config, trust=trust)
+    settings = resolve(words, base, trust=trust)
+    check_output(folder, overwrite=overwrite, numbered=numbered)
+    with stage_bar(COMPRESS, shown=_bar(quiet)) as progress:
+        cache = None if no_cache else Cache()
+        encoded = encode(video, settings, events=events, allow_corrupt=allow_corrupt, progress=progress, cache=cache)
+        run = select(encoded, settings, progress=progress, sample=None if exact else SAMPLE)
+        folder = save(run, folder, overwrite=overwrite, numbered=numbered, progress=progress)
     if not quiet:
-        _print_run(run, output)
+        _print_run(run, folder)
 
 
 @app.command()
@@ -108,12 +141,17 @@ def compare(
     overrides: Overrides = None,
     output: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--output", "-o", help="Folder for table and figure.", show_default="outputs/compare-<video>"),
+        typer.Option(
+            "--output", "-o", help="Folder for table and figure.", show_default="outputs/compare-<video>, or -2, ..."
+        ),
     ] = None,
     config: ConfigFile = None,
     events: EventsFile = None,
     overwrite: Overwrite = False,
     allow_corrupt: AllowCorrupt = False,
+    trust: Trust = False,
+    no_cache: NoCache = False,
+    exact: Exact = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare settings with several values, such as community=components,leiden or 'selector=glob(*)', on the same
@@ -122,17 +160,32 @@ def compare(
     from rich.table import Table
 
     from . import compare as comparison
-    from .config import load_config
-    from .output import check_output
+    from .cache import Cache
+    from .output import check_output, default_output
     from .pipeline import encode
+    from .progress import COMPARE, stage_bar
 
-    output = output or Path("outputs") / f"compare-{video.stem}"
-    chosen = comparison.combinations(overrides or [], load_config(config) if config else None)
-    check_output(output, overwrite=overwrite, mark="compare.json")
-    progress = not quiet and sys.stderr.isatty()
-    encoded = encode(video, chosen[0][1], events=events, allow_corrupt=allow_corrupt, progress=progress)
-    found = comparison.compare(encoded.tokens, encoded.signals, chosen, events=encoded.events)
-    comparison.save(found, output, f"{video.name}, {len(encoded.tokens)} tokens", overwrite=overwrite)
+    folder, numbered = output or default_output(video, "compare-"), output is None and not overwrite
+    words, base = _settings(overrides or [], config, trust=trust)
+    chosen = comparison.combinations(words, base, trust=trust)
+    check_output(folder, overwrite=overwrite, numbered=numbered)
+    with stage_bar(COMPARE, shown=_bar(quiet)) as progress:
+        cache = None if no_cache else Cache()
+        encoded = encode(
+            video, chosen[0][1], events=events, allow_corrupt=allow_corrupt, progress=progress, cache=cache
+        )
+        count = itertools.count()
+        found = comparison.compare(
+            encoded.tokens,
+            encoded.signals,
+            chosen,
+            events=encoded.events,
+            say=lambda name: progress("comparing", next(count) / len(chosen)),
+            sample=None if exact else COMPARED_SAMPLE,
+        )
+        progress("drawing", 0)
+        title = f"{readable(video.name)}, {len(encoded.tokens)} tokens"
+        folder = comparison.save(found, folder, title, overwrite=overwrite, numbered=numbered)
     if not quiet:
         short = comparison.summary(found.results)
         heads, rows = short or comparison.table(found.results)
@@ -146,7 +199,7 @@ def compare(
         _console().print(printed)
         for note in found.notes:
             _console().print(f"note: {note}", highlight=False)
-        _console().print(f"table and figure in {output}", highlight=False, soft_wrap=True)
+        _console().print(f"table and figure in {readable(folder)}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -175,18 +228,20 @@ def ask(
     config: ConfigFile = None,
     overwrite: Overwrite = False,
     allow_corrupt: AllowCorrupt = False,
+    trust: Trust = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer and nothing else.")] = False,
 ) -> None:
     """Ask a video LLM about a video of which it sees only the tokens that are kept."""
     from ..video import read_video
     from .ask import VideoQA, check_question, save_answer, selector_settings
-    from .config import load_config, resolve
+    from .config import resolve
     from .output import check_output
 
     check_question(question)
     if not model:
         raise StgraphError("a question needs a video LLM to answer it; name its folder or model id with --model")
-    settings = selector_settings(resolve(overrides or [], load_config(config) if config else None), overrides or [])
+    words, base = _settings(overrides or [], config, trust=trust)
+    settings = selector_settings(resolve(words, base, trust=trust), words)
     if output:
         check_output(output, overwrite=overwrite)
     read_video(video, frames=1, allow_corrupt=allow_corrupt)  # says what is wrong with it before a model is loaded
@@ -212,35 +267,46 @@ def stream(
     overrides: Overrides = None,
     output: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--output", "-o", help="Folder for the results.", show_default="outputs/stream-<name of video>"),
+        typer.Option(
+            "--output", "-o", help="Folder for the results.", show_default="outputs/stream-<video>, or -2, ..."
+        ),
     ] = None,
     window: Annotated[int, typer.Option(help="Frames that are judged and released together.")] = 64,
     context: Annotated[int, typer.Option(help="Frames before each window that its graph includes.")] = 1,
     config: ConfigFile = None,
     overwrite: Overwrite = False,
     allow_corrupt: AllowCorrupt = False,
+    trust: Trust = False,
     quiet: Quiet = False,
 ) -> None:
     """Select the tokens of a long video window by window, in bounded memory; one frame per second by default."""
-    from .config import load_config, resolve
-    from .output import check_output
-    from .stream import MARK, record_stream
+    from .config import resolve
+    from .output import check_output, default_output
+    from .progress import STREAM, stage_bar
+    from .stream import record_stream
 
-    output = output or Path("outputs") / f"stream-{video.stem}"
-    words, base = overrides or [], load_config(config) if config else None
-    settings = resolve(words, base)
+    folder, numbered = output or default_output(video, "stream-"), output is None and not overwrite
+    words, base = _settings(overrides or [], config, trust=trust)
+    settings = resolve(words, base, trust=trust)
     if not settings.video.keys() & {"frames", "fps", "stride"}:
-        settings = resolve([*words, "video.fps=1"], base)
-    check_output(output, overwrite=overwrite, mark=MARK)
-    progress = not quiet and sys.stderr.isatty()
-    record = record_stream(
-        video, settings, window=window, context=context, allow_corrupt=allow_corrupt, progress=progress
-    )
-    details = {"video": {"file": video.name}, "window": window, "context": context, "config": settings.data}
-    record.save(output, details, overwrite=overwrite)
+        settings = resolve([*words, "video.fps=1"], base, trust=trust)
+    check_output(folder, overwrite=overwrite, numbered=numbered)
+    with stage_bar(STREAM, shown=_bar(quiet)) as progress:
+        record = record_stream(
+            video,
+            settings,
+            window=window,
+            context=context,
+            allow_corrupt=allow_corrupt,
+            progress=lambda done, total: progress("streaming", done / total),
+        )
+        progress("drawing", 0)
+        about = {"file": readable(video.name)}
+        details = {"video": about, "window": window, "context": context, "config": settings.data}
+        folder = record.save(folder, details, overwrite=overwrite, numbered=numbered)
     if not quiet:
         typer.echo(record.summary())
-        typer.echo(f"picture {output / 'stream.png'}")
+        typer.echo(f"picture {readable(folder / 'stream.png')}")
 
 
 @app.command()
@@ -260,29 +326,42 @@ def batch(
     ahead: Annotated[int, typer.Option(help="Videos that are read before they are needed.")] = 2,
     config: ConfigFile = None,
     allow_corrupt: AllowCorrupt = False,
+    trust: Trust = False,
     quiet: Quiet = False,
 ) -> None:
     """Select the tokens of many videos, each into a folder of its own; run again to go on after an interruption."""
     from .batch import INDEX, compress_folder
-    from .config import load_config, resolve
+    from .config import resolve
+    from .progress import BATCH, stage_bar
 
-    sources = [word for word in words if "=" not in word or Path(word).exists()]
-    settings = resolve([word for word in words if word not in sources], load_config(config) if config else None)
+    sources = [word for word in words if "=" not in word or os.path.lexists(word)]
+    overrides, base = _settings([word for word in words if word not in sources], config, trust=trust)
+    settings = resolve(overrides, base, trust=trust)
     if not sources:
         raise StgraphError("batch needs at least one video or folder of videos")
     try:
-        with _clip_bar(not quiet and sys.stderr.isatty()) as progress:
+        with stage_bar(BATCH, shown=_bar(quiet)) as progress:
             result = compress_folder(
-                sources, output, settings, workers=workers, ahead=ahead, allow_corrupt=allow_corrupt, progress=progress
+                sources,
+                output,
+                settings,
+                workers=workers,
+                ahead=ahead,
+                allow_corrupt=allow_corrupt,
+                progress=lambda done, total: progress("clips", done / total),
             )
     except KeyboardInterrupt:
-        typer.echo(f"interrupted; finished clips are in {output}, and the same command goes on from there", err=True)
+        typer.echo(
+            f"interrupted; finished clips are in {readable(output)}, and the same command goes on from there", err=True
+        )
         raise typer.Exit(130) from None
     for name, reason in result.failed.items():
-        typer.echo(f"failed: {name}: {reason}", err=True)
+        typer.echo(f"failed: {readable(name)}: {reason}", err=True)
     if not quiet:
         typer.echo(result.summary())
-        typer.echo(f"table {output / INDEX}")
+        for note in result.notes:
+            typer.echo(f"note: {note}")
+        typer.echo(f"table {readable(output / INDEX)}")
     if result.failed:
         raise typer.Exit(1)
 
@@ -320,6 +399,7 @@ def doctor() -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from ..optional import install_hint
     from .doctor import checks
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
@@ -330,7 +410,7 @@ def doctor() -> None:
         table.add_row(check.name, Text(check.state, "green" if check.usable else "yellow"), check.purpose)
     _console().print(table)
     if any(check.required and not check.usable for check in rows):
-        raise StgraphError("a required part is missing; install again with: pip install stgraph-simdiff")
+        raise StgraphError(f"a required part is missing; install again with: {install_hint()}")
 
 
 @app.command()
@@ -360,17 +440,9 @@ def sample(
     typer.echo(f"{clip.path}: {len(clip.events)} events, listed in {clip.events_path}")
 
 
-@contextmanager
-def _clip_bar(shown: bool) -> Iterator[Callable[[int, int], None] | None]:
-    if not shown:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("clips", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+def _bar(quiet: bool) -> bool:
+    """Whether a progress bar is shown."""
+    return not quiet and sys.stderr is not None and sys.stderr.isatty()
 
 
 def _console() -> Any:
@@ -416,11 +488,21 @@ def _print_run(run: Run, output: Path) -> None:
         f"together {int((candidate > 0).sum())}, trimmed {counts['trimmed']}, filled {counts['filled']}",
         highlight=False,
     )
-    console.print("  ".join(f"{stage} {seconds:.2f} s" for stage, seconds in run.seconds.items()), highlight=False)
+    times = "  ".join(f"{stage} {seconds:.2f} s" for stage, seconds in run.seconds.items())
+    cached = f" ({' and '.join(run.cached)} from the cache)" if run.cached else ""
+    console.print(times + cached, highlight=False)
+    own = next(iter(run.quality.values()))
+    if own.coverage_standard_error is not None:
+        console.print(
+            f"coverage and reconstruction error are of a sample of {SAMPLE} dropped tokens, with standard errors of "
+            f"{own.coverage_standard_error:.4f} and {own.reconstruction_standard_error:.4f}; --exact takes all",
+            highlight=False,
+            soft_wrap=True,
+        )
     for note in run.notes:
         console.print(f"note: {note}", highlight=False)
     console.print(f"digest {run.selection.digest}", highlight=False)
-    console.print(f"report {output / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"report {readable(output / 'report.html')}", highlight=False, soft_wrap=True)
 
 
 def _print_answer(answer: Answer, output: Path | None, *, quiet: bool) -> None:
@@ -451,7 +533,7 @@ def _print_answer(answer: Answer, output: Path | None, *, quiet: bool) -> None:
     if answer.selection is not None:
         console.print(f"digest {answer.selection.digest}", highlight=False)
     if output is not None:
-        console.print(f"report {output / 'report.html'}", highlight=False, soft_wrap=True)
+        console.print(f"report {readable(output / 'report.html')}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

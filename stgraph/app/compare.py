@@ -16,8 +16,9 @@ from ..errors import StgraphError
 from ..selectors.metrics import Column, Quality, columns, evaluate
 from ..selectors.selection import Selection
 from ..selectors.simdiff import Analysis, STSimDiff
+from ..viz.text import figure_text
 from .config import Config, resolve_all, sweep
-from .output import output_folder
+from .output import new_output
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,6 +124,7 @@ def measure(
     words: Mapping[str, str] | None = None,
     events: Mapping[str, Tensor] | None = None,
     repeats: int = 1,
+    sample: int | None = None,
 ) -> Result:
     """Select with one configuration and measure the result.
 
@@ -133,6 +135,7 @@ def measure(
         words: how the result is called.
         events: known event tokens of each kind.
         repeats: selections that the median time is of, after the first.
+        sample: as for :func:`stgraph.selectors.metrics.evaluate`.
     """
     selector = config.selector()
     times = []
@@ -142,11 +145,12 @@ def measure(
         times.append(time.perf_counter() - start)
     analysis = selector.analyse(tokens) if isinstance(selector, STSimDiff) else None
     seconds = sorted(times[1:] or times)[len(times[1:]) // 2]
-    return Result(dict(words or {}), config, selection, analysis, evaluate(tokens, selection, events or {}), seconds)
+    quality = evaluate(tokens, selection, events or {}, sample=sample)
+    return Result(dict(words or {}), config, selection, analysis, quality, seconds)
 
 
 def combinations(
-    overrides: Sequence[str], base: Mapping[str, object] | None = None
+    overrides: Sequence[str], base: Mapping[str, object] | None = None, *, trust: bool = False
 ) -> list[tuple[dict[str, str], Config]]:
     """Every combination of overrides with several values, as (the settings that vary, the configuration).
 
@@ -163,7 +167,9 @@ def combinations(
         if text.split("=")[0].split(".")[0] in ("encoder", "video"):
             raise StgraphError(f"{text!r} varies what is selected from; compare selections of the same tokens")
     keys = [text.split("=")[0] for text in varying]
-    configs = resolve_all(every, base)  # before the words are split, because it says which one has no value
+    configs = resolve_all(
+        every, base, trust=trust
+    )  # before the words are split, because it says which one has no value
     chosen: dict[tuple[str, ...], tuple[dict[str, str], Config]] = {}
     for words, config in zip(every, configs, strict=True):
         values = dict(word.split("=", 1) for word in words)
@@ -279,7 +285,8 @@ def figure(results: Sequence[Result], title: str) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8.5)
     every[0].set_ylim(len(rows) - 0.5, -0.5)
-    drawing.suptitle(title, x=0.01, ha="left", fontsize=11)
+    shown = figure_text(title)
+    drawing.suptitle(shown.text, x=0.01, ha="left", fontsize=11, fontfamily=shown.family)
     if len(kinds) > 1:
         name = ", ".join(key for key in results[0].words if key != axis)
         columns_of_legend = min(len(kinds), 5)
@@ -343,11 +350,18 @@ def _are_numbers(values: Iterable[str]) -> bool:
         return False
 
 
-def save(comparison: Comparison, folder: str | Path, title: str, *, overwrite: bool = False) -> None:
-    """Write ``compare.csv``, ``compare.md``, ``compare.json`` (with every full configuration) and ``compare.png``."""
+def save(
+    comparison: Comparison, folder: str | Path, title: str, *, overwrite: bool = False, numbered: bool = False
+) -> Path:
+    """Write ``compare.csv``, ``compare.md``, ``compare.json`` (with every full configuration) and ``compare.png``.
+
+    Returns:
+        The folder that was written: with ``numbered`` the first free one of ``folder``, ``folder-2``, ...
+    """
     results = comparison.results
     heads, rows = table(results)
-    with output_folder(folder, overwrite=overwrite, mark="compare.json") as new:
+    with new_output(folder, overwrite=overwrite, numbered=numbered) as output:
+        new = output.folder
         with (new / "compare.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([heads, *rows])
         short = summary(results)
@@ -365,6 +379,7 @@ def save(comparison: Comparison, folder: str | Path, title: str, *, overwrite: b
         ]
         (new / "compare.json").write_text(json.dumps(records, indent=2, ensure_ascii=False) + "\n", "utf-8")
         figure(results, title).savefig(new / "compare.png", dpi=150)
+    return output.path
 
 
 def compare(
@@ -375,6 +390,7 @@ def compare(
     events: Mapping[str, Tensor] | None = None,
     repeats: int = 1,
     say: Callable[[str], object] = lambda name: None,
+    sample: int | None = None,
 ) -> Comparison:
     """Measure every configuration on the same tokens, in order.
 
@@ -388,7 +404,7 @@ def compare(
     for words, config in chosen:
         say(", ".join(words.values()) or "default")
         try:
-            results.append(measure(tokens, signals, config, words=words, events=events, repeats=repeats))
+            results.append(measure(tokens, signals, config, words=words, events=events, repeats=repeats, sample=sample))
         except StgraphError as error:
             failures.append(Failure(dict(words), config, str(error)))
     if not results:

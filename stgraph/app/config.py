@@ -10,12 +10,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import StgraphError, nearest
+from ..errors import StgraphError, nearest, readable
 from ..registry import GROUPS, registry
 
 if TYPE_CHECKING:
@@ -67,23 +69,30 @@ class Config:
         return text
 
 
-def resolve(overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None) -> Config:
+def resolve(overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None, *, trust: bool = False) -> Config:
     """The full configuration from overrides, on top of ``base``, on top of the defaults.
 
     Args:
         overrides: such as ``["community=leiden", "difference.threshold=0.15", "retention=0.3"]``.
         base: nested plain data, as in a YAML file; any part of a full configuration.
+        trust: import classes that ``base`` names as ``module:Class``, which runs the code of that module. Those that
+            ``overrides`` name are imported, since whoever typed them meant them.
 
     Raises:
-        StgraphError: an override that cannot be parsed, an unknown name (with the nearest), or a value out of range.
+        StgraphError: an override that cannot be parsed, an unknown name (with the nearest), a value out of range, or a
+            foreign class in ``base`` without ``trust``.
     """
+    if not trust:
+        _refuse_foreign(base)
     config, refused = _resolve(overrides, base)
     for error in refused.values():
         raise error
     return config
 
 
-def resolve_all(combinations: Sequence[Sequence[str]], base: Mapping[str, Any] | None = None) -> list[Config]:
+def resolve_all(
+    combinations: Sequence[Sequence[str]], base: Mapping[str, Any] | None = None, *, trust: bool = False
+) -> list[Config]:
     """One configuration for each list of overrides, where a setting applies to those whose methods have it.
 
     So ``selector.signal=features`` may stand beside a list of selectors of which some have no such parameter;
@@ -92,6 +101,8 @@ def resolve_all(combinations: Sequence[Sequence[str]], base: Mapping[str, Any] |
     Raises:
         StgraphError: as :func:`resolve`, or a setting that none of them has.
     """
+    if not trust:
+        _refuse_foreign(base)
     resolved = [_resolve(overrides, base) for overrides in combinations]
     for key in dict.fromkeys(key for _, refused in resolved for key in refused):
         errors = [refused[key] for _, refused in resolved if key in refused]
@@ -107,6 +118,27 @@ def resolve_all(combinations: Sequence[Sequence[str]], base: Mapping[str, Any] |
         dataclasses.replace(config, unused={key: error.method for key, error in refused.items()})
         for config, refused in resolved
     ]
+
+
+def names_foreign(value: str) -> bool:
+    """Whether a value names a class outside stgraph's tables, as ``module:Class``."""
+    return re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value) is not None and not value.startswith("hf:")
+
+
+def _refuse_foreign(base: Mapping[str, Any] | None) -> None:
+    """Raise where plain data names a class that would have to be imported."""
+    todo: list[tuple[str, Any]] = list((base or {}).items())
+    while todo:
+        key, value = todo.pop(0)
+        if isinstance(value, Mapping):
+            todo += [(f"{key}.{name}" if name != "name" else key, item) for name, item in value.items()]
+        elif isinstance(value, list):
+            todo += [(key, item) for item in value]
+        elif isinstance(value, str) and names_foreign(value):
+            raise StgraphError(
+                f"the configuration sets {key} to {value}, which runs code from outside stgraph; add --trust "
+                f"(trust=True) if you trust it, or give {key}={value} on the command line"
+            )
 
 
 class _UnusedSettingError(StgraphError):
@@ -150,20 +182,57 @@ def load_config(path: str | Path) -> dict[str, Any]:
     """The plain data of a YAML configuration file.
 
     Raises:
-        StgraphError: no such file, or not a YAML mapping.
+        StgraphError: no such file, not a YAML mapping, a key that is given twice, or one that holds itself.
     """
     import yaml
 
-    path = Path(path)
+    path, name = Path(path), readable(path)
     try:
-        data = yaml.safe_load(path.read_text("utf-8"))
+        data = yaml.load(path.read_text("utf-8"), _loader())  # a safe loader that refuses keys given twice
+        _check_plain(data)
     except FileNotFoundError as error:
-        raise StgraphError(f"there is no configuration file {path}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise StgraphError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from error
+        raise StgraphError(f"there is no configuration file {name}") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise StgraphError(f"{name} is not a YAML file of settings: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
-        raise StgraphError(f"{path} must hold a YAML mapping such as 'retention: 0.3'")
+        raise StgraphError(f"{name} must hold a YAML mapping such as 'retention: 0.3'")
     return data
+
+
+@cache
+def _loader() -> Any:
+    """yaml's safe loader, but a key that is given twice in a mapping is an error."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen: set[object] = set()
+            for key_node, _ in node.value:
+                key = self.construct_object(key_node, deep=True)
+                if isinstance(key, (str, int, float, bool)) and key in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", key_node.start_mark)
+                seen |= {key} if isinstance(key, (str, int, float, bool)) else set()
+            return super().construct_mapping(node, deep)
+
+    return Loader
+
+
+_MOST_VALUES = 10_000
+"""Values that a configuration file may hold, aliases spelled out."""
+
+
+def _check_plain(data: Any) -> None:
+    """Raise ValueError for data that holds itself, or is far too much, by YAML's aliases."""
+    todo, count = [(data, frozenset[int]())], 0
+    while todo:
+        value, above = todo.pop()
+        count += 1
+        if id(value) in above:
+            raise ValueError("a value holds itself by an alias (*)")
+        if count > _MOST_VALUES:
+            raise ValueError(f"it holds more than {_MOST_VALUES} values")
+        inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+        todo += [(item, above | {id(value)}) for item in inside]
 
 
 def sweep(overrides: Sequence[str]) -> list[list[str]]:

@@ -7,6 +7,8 @@ import platform
 from dataclasses import dataclass
 from importlib import metadata
 
+from ..optional import install_hint
+
 
 @dataclass(frozen=True)
 class Check:
@@ -55,8 +57,7 @@ def checks() -> list[Check]:
 
 def _package(distribution: str, module: str, purpose: str, extra: str | None) -> Check:
     if importlib.util.find_spec(module) is None:
-        package = f'"stgraph-simdiff[{extra}]"' if extra else "stgraph-simdiff"
-        return Check(distribution, False, f"missing: pip install {package}", purpose, extra is None)
+        return Check(distribution, False, f"missing: {install_hint(extra)}", purpose, extra is None)
     try:
         version = metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -1,76 +1,380 @@
-"""Output folders that are either whole or not there."""
+"""Output folders: whole or not there, never in the place of something that a run of ours did not write.
+
+A run writes into a hidden folder beside its output (``.stgraph-….partial``), which takes the output's name at the end.
+Every output holds ``manifest.json``: the files of the run with their sizes and SHA-256. Only a folder in which nothing
+else lies is ever replaced.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import hashlib
+import itertools
+import json
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import StgraphError
+from ..errors import StgraphError, readable
+
+MANIFEST = "manifest.json"
+"""The file that lists what a run wrote."""
 
 MARK = "selection.json"
-"""The file that shows that a folder holds a run."""
+"""The file that shows that a folder holds the selection of a clip."""
+
+_PARTIAL = ".stgraph-*.partial"
+_YOUNG = 10.0
+"""Seconds in which a partial folder may still be without the lock of its run."""
+
+_NAME_BYTES = 200
+"""Length of an output's name that is taken from a video, so that a number and a prefix fit beside it."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a run writes.
+
+    Attributes:
+        folder: to write into, until the block ends.
+        path: the name that the folder has afterwards.
+    """
+
+    folder: Path
+    path: Path
+
+
+def default_output(video: str | Path, prefix: str = "") -> Path:
+    """``outputs/<prefix><name of the video>``, a folder inside ``outputs`` whatever the video is called."""
+    stem = Path(video).stem.strip(". ") or "clip"
+    return Path("outputs") / (prefix + os.fsdecode(os.fsencode(stem)[:_NAME_BYTES]))
 
 
 @contextmanager
-def output_folder(path: str | Path, *, overwrite: bool = False, mark: str = MARK) -> Iterator[Path]:
+def output_folder(path: str | Path, *, overwrite: bool = False, aside: bool = False) -> Iterator[Path]:
+    """The folder to write into of :func:`new_output`."""
+    with new_output(path, overwrite=overwrite, aside=aside) as output:
+        yield output.folder
+
+
+@contextmanager
+def new_output(
+    path: str | Path, *, overwrite: bool = False, numbered: bool = False, aside: bool = False
+) -> Iterator[Output]:
     """A new folder that takes its name only when the block ends well; after any error nothing of it is left.
+
+    What earlier runs that were killed left beside it is cleared away first. Where the path is a symbolic link, the
+    folder that it leads to is written and the link stays.
 
     Args:
         path: the folder to be; its parents are made.
-        overwrite: replace a folder that holds another run. Anything else is never deleted.
-        mark: the file that shows that a folder holds a run.
+        overwrite: replace the output of another run. Anything else is never deleted.
+        numbered: where the path is taken, use the first free one of ``path-2``, ``path-3``, ...
+        aside: where the path is taken by anything but an output as it was written, rename that to the first free one
+            of ``path-2``, ``path-3``, ... instead of refusing.
 
     Raises:
-        StgraphError: the path is taken, cannot be written to, or the disk is full.
+        StgraphError: the path is taken, too long, cannot be written to, or the disk is full. If the path is taken while
+            the block runs, the new folder is kept under the next free number, and the error says so.
     """
-    path = Path(path)
-    check_output(path, overwrite=overwrite, mark=mark)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".partial", dir=path.parent))
-    except OSError as error:
-        raise StgraphError(_reason(path, error)) from error
-    try:
-        folder = temporary / "new"
-        folder.mkdir()
-        yield folder
-        if path.exists():
-            path.rename(temporary / "old")
-        folder.rename(path)
-    except StgraphError as error:  # of a writer, about the temporary name
-        raise StgraphError(str(error).replace(str(folder), str(path))) from error
-    except OSError as error:
-        if (temporary / "old").exists():
-            (temporary / "old").rename(path)
-        raise StgraphError(_reason(path, error)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    given = Path(path)
+    path = _real(given)
+    if not (numbered or aside):
+        check_output(path, overwrite=overwrite)
+    with _sentences(given):
+        made = _make_parents(path.parent)
+        try:
+            _clear_left_over(path.parent)
+            with _workplace(path.parent) as temporary:
+                if numbered:
+                    path = _claim(path, temporary)
+                output = Output(temporary / "new" / path.name, path)
+                output.folder.mkdir(parents=True)
+                try:
+                    yield output
+                except StgraphError as error:  # of a writer, about the temporary name
+                    raise StgraphError(str(error).replace(str(output.folder), str(path))) from error
+                _write_manifest(output.folder)
+                _publish(output, temporary, overwrite=overwrite, aside=aside)
+        except BaseException:
+            for folder in made:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()  # only if nothing is in it
+            raise
 
 
-def check_output(path: str | Path, *, overwrite: bool = False, mark: str = MARK) -> None:
-    """Raise :class:`StgraphError` where :func:`output_folder` would refuse ``path``, before any work is done."""
-    path = Path(path)
-    if path.is_dir() and any(path.iterdir()):
-        if not (path / mark).is_file():
+def check_output(path: str | Path, *, overwrite: bool = False, numbered: bool = False) -> None:
+    """Raise :class:`StgraphError` where :func:`new_output` would refuse ``path``, before any work is done."""
+    path = _real(Path(path))
+    with _sentences(path):
+        if numbered:
+            pass
+        elif path.is_dir() and any(path.iterdir()):
+            _check_ours(path)
+            if not overwrite:
+                raise StgraphError(
+                    f"output folder {readable(path)} already holds a run; choose another --output or add --overwrite"
+                )
+        elif (path.exists() or path.is_symlink()) and not path.is_dir():
+            raise StgraphError(f"output {readable(path)} is a file; --output must be a folder")
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(path / MANIFEST)  # tells a name that is too long
+        above = next(parent for parent in path.absolute().parents if parent.exists())
+        if not above.is_dir():
+            raise StgraphError(f"output folder {readable(path)} cannot be made: {readable(above)} is not a folder")
+        Path(tempfile.mkdtemp(prefix=".stgraph-", suffix=".test", dir=above)).rmdir()  # tells what cannot be written
+
+
+def _real(path: Path) -> Path:
+    """The folder that a path means: a link's target, and a name in the place of dots."""
+    if "\0" in str(path):
+        raise StgraphError("the name of an output folder cannot hold a zero byte; choose another --output")
+    link = os.path.islink(path)  # noqa: PTH114 - unlike Path's, it takes names that are too long
+    path = Path(os.path.realpath(path)) if link or path.name in ("", "..") else path
+    here = Path(os.path.realpath("."))
+    if Path(os.path.realpath(path)) in (here, *here.parents):
+        raise StgraphError(f"output {readable(path)} is a folder that you are in; name one inside it with --output")
+    return path
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether every file of the manifest of an output is there as it was written, whatever else is there."""
+    try:
+        listed = _manifest(folder)
+        return bool(listed) and not any(_changed(folder / name, entry) for name, entry in listed.items())
+    except (OSError, ValueError):
+        return False
+
+
+# -- what a run wrote -------------------------------------------------------------------------------------------------
+
+
+def _write_manifest(folder: Path) -> None:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    entries = {path.relative_to(folder).as_posix(): _entry(path) for path in files}
+    (folder / MANIFEST).write_text(json.dumps({"files": entries}, indent=2) + "\n", "utf-8")
+
+
+def _manifest(folder: Path) -> dict[str, dict[str, object]]:
+    """The files that a manifest lists; OSError or ValueError where there is none."""
+    record = json.loads((folder / MANIFEST).read_text("utf-8"))
+    files = record.get("files") if isinstance(record, dict) else None
+    if not isinstance(files, dict) or any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
+        raise ValueError("no manifest")
+    return files
+
+
+def _entry(path: Path) -> dict[str, object]:
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _changed(path: Path, entry: object) -> bool:
+    return path.is_symlink() or not path.is_file() or _entry(path) != entry
+
+
+def _check_ours(folder: Path) -> None:
+    """Raise unless all that is in the folder is as a run of ours wrote it."""
+    try:
+        listed = _manifest(folder)
+    except (OSError, ValueError):
+        raise StgraphError(
+            f"output folder {readable(folder)} holds files that are not a run of stgraph; choose another --output"
+        ) from None
+    folders = {parent.as_posix() for name in listed for parent in Path(name).parents}
+    strange = []
+    for path in sorted(_everything(folder)):
+        name = path.relative_to(folder).as_posix()
+        known = name in folders if path.is_dir() and not path.is_symlink() else name == MANIFEST
+        if not known and (name not in listed or _changed(path, listed[name])):
+            strange.append(("changed " if name in listed else "") + readable(name))
+    if strange:
+        more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
+        raise StgraphError(
+            f"output folder {readable(folder)} holds more than a run of stgraph wrote "
+            f"({', '.join(strange[:3])}{more}); move that away or choose another --output"
+        )
+
+
+def _everything(folder: Path) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder):
+        yield from (Path(root, name) for name in (*folders, *files))
+
+
+def _remove(folder: Path) -> bool:
+    """Delete what the manifest of an output lists; whether that was all."""
+    with contextlib.suppress(OSError, ValueError):
+        listed = _manifest(folder)
+        for name in (*listed, MANIFEST):
+            (folder / name).unlink(missing_ok=True)
+        below = {parent for name in listed for parent in Path(name).parents}
+        for each in sorted(below, key=lambda parent: -len(parent.parts)):
+            (folder / each).rmdir()
+    return not folder.exists()
+
+
+# -- from the partial folder to the output ----------------------------------------------------------------------------
+
+
+def _publish(output: Output, temporary: Path, *, overwrite: bool, aside: bool) -> None:
+    """Give the new folder its name. What has come to lie there since the run began is not replaced."""
+    path = output.path
+    taken = path.is_dir() and any(path.iterdir())
+    if taken and aside:
+        try:
+            _check_ours(path)
+        except StgraphError:
+            _settle(path, path)
+            taken = False
+    if not (taken and overwrite):
+        try:
+            output.folder.rename(path)  # the system refuses this where there is anything but an empty folder
+            return
+        except OSError as error:
+            if not (path.exists() or path.is_symlink()):
+                raise
+            kept = _settle(output.folder, path)
             raise StgraphError(
-                f"output folder {path} holds files that are not a run of stgraph; choose another --output"
-            )
-        if not overwrite:
-            raise StgraphError(f"output folder {path} already holds a run; choose another --output or add --overwrite")
-    elif path.exists() and not path.is_dir():
-        raise StgraphError(f"output {path} is a file; --output must be a folder")
-    above = next(parent for parent in path.absolute().parents if parent.exists())
-    if not above.is_dir():
-        raise StgraphError(f"output folder {path} cannot be made: {above} is not a folder")
+                f"{readable(path)} was made by somebody else while this run was working; its results are in "
+                f"{readable(kept)}"
+            ) from error
+    _check_ours(path)
+    old = temporary / "old" / path.name
+    old.parent.mkdir()
+    try:
+        path.rename(old)
+        output.folder.rename(path)
+    except BaseException:
+        if old.exists() and output.folder.exists():
+            _settle(old, path, first=True)
+        raise
+    _discard(old, path)
+
+
+def _discard(old: Path, path: Path) -> None:
+    """Delete an output that was replaced; what somebody has put into it at the last moment is kept."""
+    if not _remove(old):
+        kept = _settle(old, path)
+        raise StgraphError(f"the new results are in {readable(path)}; files that are not ours are in {readable(kept)}")
+
+
+def _settle(folder: Path, path: Path, *, first: bool = False) -> Path:
+    """Rename a folder to the first free of ``path-2``, ``path-3``, ... (``first``: or to ``path`` itself)."""
+    for name in _numbers(path) if first else itertools.islice(_numbers(path), 1, None):
+        if not (name.exists() or name.is_symlink()):
+            try:
+                folder.rename(name)
+                return name
+            except OSError as error:  # taken at this very moment
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                    raise
+    raise AssertionError  # the numbers do not end
+
+
+def _numbers(path: Path) -> Iterator[Path]:
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.name}-{number}")
+
+
+def _claim(path: Path, temporary: Path) -> Path:
+    """Make the first free one of the numbered folders, empty; it is ours from now on."""
+    for name in _numbers(path):
+        try:
+            (temporary / "claimed").write_bytes(os.fsencode(name.name))
+            name.mkdir()
+            return name
+        except FileExistsError:
+            continue
+    raise AssertionError  # the numbers do not end
+
+
+def _make_parents(folder: Path) -> list[Path]:
+    """Make a folder with its parents; those that were made, the innermost first."""
+    made = list(itertools.takewhile(lambda parent: not parent.exists(), (folder, *folder.parents)))
+    folder.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+# -- partial folders --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _workplace(parent: Path) -> Iterator[Path]:
+    """A hidden folder that is locked as long as this run lives."""
+    temporary = Path(tempfile.mkdtemp(prefix=".stgraph-", suffix=".partial", dir=parent))
+    lock = _lock(temporary)
+    try:
+        yield temporary
+    finally:
+        _clear(temporary)
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """A lock that the system gives back when the process ends, however it ends; None where another has it."""
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _clear_left_over(parent: Path) -> None:
+    """Clear away the partial folders of runs that were killed."""
+    for folder in parent.glob(_PARTIAL):
+        with contextlib.suppress(OSError):
+            if folder.is_symlink() or time.time() - folder.stat().st_mtime < _YOUNG:
+                continue
+            lock = _lock(folder)
+            if lock is not None:
+                _clear(folder)
+                os.close(lock)
+
+
+def _clear(temporary: Path) -> None:
+    """Remove a partial folder. An output that it has moved away is put back, or kept under another name."""
+    parent = temporary.parent
+    with contextlib.suppress(OSError):
+        for old in (temporary / "old").glob("*"):
+            replaced = (parent / old.name).exists()
+            if not (replaced and _remove(old)):
+                _settle(old, parent / old.name, first=True)
+        claimed = temporary / "claimed"
+        if claimed.exists():
+            (parent / os.fsdecode(claimed.read_bytes())).rmdir()  # unless results are in it
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+# -- words ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _sentences(path: Path) -> Iterator[None]:
+    """What the system says about an output, in one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise StgraphError(_reason(path, error)) from error
 
 
 def _reason(path: Path, error: OSError) -> str:
+    name = readable(path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full, so nothing was written to {path}; free some space or choose another --output"
+        return f"the disk is full, so nothing was written to {name}; free some space or choose another --output"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"output folder {path} is not writable; choose another --output"
-    return f"output folder {path} cannot be written: {error.strerror or error}"
+        return f"output folder {name} is not writable; choose another --output"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"the name of output folder {name[:60]}… is too long for this disk; choose another --output"
+    return f"output folder {name} cannot be written: {error.strerror or error}"

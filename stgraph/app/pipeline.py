@@ -5,15 +5,18 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import StgraphError
+from ..errors import StgraphError, readable
+from .cache import Cache, encoded_key, video_key
 from .config import Config
-from .output import output_folder
+from .output import new_output
+from .progress import Report, silent
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +44,7 @@ class Run:
         selection: the kept ones.
         quality: metrics of the selection and of the floors, by selector name, the run's own first.
         seconds: time of each stage.
+        cached: what came from the cache: ``"frames"``, ``"tokens"``.
     """
 
     config: Config
@@ -49,6 +53,7 @@ class Run:
     selection: Selection
     quality: dict[str, Quality]
     seconds: dict[str, float]
+    cached: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -66,6 +71,7 @@ class Encoding:
         signals: what the encoder hands on.
         events: (N,) bool known event tokens of each kind; empty when none are known.
         seconds: time of reading and of encoding.
+        cached: what came from the cache: ``"frames"``, ``"tokens"``.
     """
 
     video: Video
@@ -73,6 +79,7 @@ class Encoding:
     signals: Signals
     events: dict[str, Tensor]
     seconds: dict[str, float]
+    cached: tuple[str, ...] = ()
 
 
 def encode(
@@ -81,65 +88,100 @@ def encode(
     *,
     events: str | Path | None = None,
     allow_corrupt: bool = False,
-    progress: bool = False,
+    progress: Report = silent,
+    cache: Cache | None = None,
 ) -> Encoding:
     """Read and encode a video.
+
+    Frames are shrunk while they are decoded to what the encoder makes use of (:attr:`Encoder.largest`), so memory is
+    that of the sampled frames at no more than this size.
 
     Args:
         path: video file.
         config: its video settings and its encoder are used.
         events: a file of known events as :func:`stgraph.sample.render_sample` writes it.
         allow_corrupt: use what can be decoded of a damaged file.
-        progress: show a progress bar while reading.
+        progress: called with the stages ``reading`` and ``encoding``.
+        cache: takes frames and tokens of earlier runs, and keeps those of this one; none when not given.
 
     Raises:
         StgraphError: anything wrong with the video, the events file or the encoder.
     """
-    from ..video import read_video
+    from ..video import check_file, read_video
 
     seconds: dict[str, float] = {}
+    cached: list[str] = []
     encoder = config.encoder()
+    progress("reading", 0)
     with _timed("read", seconds):
-        video = read_video(path, **config.video, allow_corrupt=allow_corrupt, progress=progress)
+        settings = {**config.video, "largest": encoder.largest, "allow_corrupt": allow_corrupt}
+        check_file(Path(path))
+        key = None if cache is None else video_key(path, settings)
+        video = cache.video(key) if cache and key else None
+        if video is not None:
+            video = replace(video, source=str(path))
+            cached.append("frames")
+        else:
+            video = read_video(path, **settings, progress=lambda done, total: progress("reading", done / total))
     known = _known_events(events)
+    progress("encoding", 0)
     with _timed("encode", seconds):
-        tokens, signals = encoder(video)
-        _check_encoded(tokens, encoder)
-    masks = _event_masks(known, tokens, (video.height, video.width))
-    return Encoding(video, tokens, signals, masks, seconds)
+        token_key = None if key is None else encoded_key(key, encoder, config.data["encoder"])
+        encoded = cache.encoded(token_key) if cache and token_key else None
+        if encoded is not None:
+            cached.append("tokens")
+        else:
+            encoded = encoder(video)
+            _check_encoded(encoded.tokens, encoder)
+    if cache and key and "frames" not in cached:
+        cache.keep_video(key, video)
+    if cache and token_key and "tokens" not in cached:
+        cache.keep_encoded(token_key, encoded)
+    tokens, signals = encoded
+    masks = _event_masks(known, tokens, video.stored_size or (video.height, video.width))
+    return Encoding(video, tokens, signals, masks, seconds, tuple(cached))
 
 
-def compress(encoded: Encoding, config: Config) -> Run:
+def compress(encoded: Encoding, config: Config, *, progress: Report = silent, sample: int | None = None) -> Run:
     """Select and measure.
 
     Args:
         encoded: what :func:`encode` returned.
         config: its selector is used.
+        progress: called with the stages ``selecting`` and ``measuring``.
+        sample: as for :func:`stgraph.selectors.metrics.evaluate`.
 
     Raises:
         StgraphError: anything wrong with the selection, such as a signal that the selector needs and lacks.
     """
     tokens, seconds = encoded.tokens, dict(encoded.seconds)
+    progress("selecting", 0)
     with _timed("select", seconds):
         selection = config.selector()(tokens, encoded.signals)
+    progress("measuring", 0)
     with _timed("measure", seconds):
-        quality = measure(config, tokens, selection, encoded.events)
-    return Run(config, encoded.video, tokens, selection, quality, seconds)
+        quality = measure(config, tokens, selection, encoded.events, sample=sample)
+    return Run(config, encoded.video, tokens, selection, quality, seconds, encoded.cached)
 
 
 def measure(
-    config: Config, tokens: VideoTokens, selection: Selection, events: dict[str, Tensor] | None = None
+    config: Config,
+    tokens: VideoTokens,
+    selection: Selection,
+    events: dict[str, Tensor] | None = None,
+    *,
+    sample: int | None = None,
 ) -> dict[str, Quality]:
     """Quality of a selection that ``config`` led to, and of the floors at the same budget, by selector name."""
     from ..registry import registry
     from ..selectors.metrics import evaluate
 
     own, budget = config.data["selector"]["name"], {key: config.data[key] for key in ("retention", "tokens")}
-    quality = {own: evaluate(tokens, selection, events or {})}
+    quality = {own: evaluate(tokens, selection, events or {}, sample=sample)}
     for name in FLOORS:
         if name != own:
             floor = registry("selector").build({"name": name, **budget})
-            quality[name] = evaluate(tokens, floor(tokens), events or {})
+            quality[name] = evaluate(tokens, floor(tokens), events or {}, sample=sample)
     return quality
 
 
@@ -180,31 +222,48 @@ def _check_encoded(tokens: VideoTokens, encoder: object) -> None:
         )
 
 
-def save(run: Run, folder: str | Path, *, overwrite: bool = False, also: Mapping[str, str] | None = None) -> None:
+def save(
+    run: Run,
+    folder: str | Path,
+    *,
+    overwrite: bool = False,
+    numbered: bool = False,
+    also: Mapping[str, str] | None = None,
+    progress: Report = silent,
+) -> Path:
     """Write the selection, the configuration, the pictures and the report: all of it, or nothing.
 
     Args:
         run: what :func:`compress` returned.
         folder: the output folder.
         overwrite: replace another run that it holds.
+        numbered: if it is taken, use the first free one of ``folder-2``, ``folder-3``, ...
         also: further text files, by name.
+        progress: called with the stage ``drawing``.
+
+    Returns:
+        The folder that was written.
 
     Raises:
         StgraphError: the folder is taken or cannot be written to.
     """
-    from ..selectors.simdiff import STSimDiff
-    from ..viz import frame_sheet, overlay_video
-    from ..viz.report import write_report
-
-    with output_folder(folder, overwrite=overwrite) as new:
+    progress("drawing", 0)
+    with new_output(folder, overwrite=overwrite, numbered=numbered) as output:
+        for name, text in (also or {}).items():
+            (output.folder / name).write_text(text, "utf-8")
+        (output.folder / "config.yaml").write_text(run.config.to_yaml(), "utf-8")
+        start = time.perf_counter()
+        _draw(run, output.folder, progress)
+        run.seconds["draw"] = time.perf_counter() - start
         run.selection.save(
-            new,
+            output.folder,
             {
                 "video": {
-                    "file": Path(run.video.source or "").name,
+                    "file": readable(Path(run.video.source or "").name),
                     "frames": len(run.video),
                     "height": run.video.height,
                     "width": run.video.width,
+                    "stored_size": run.video.stored_size,
                     "timestamps": run.video.timestamps.tolist(),
                 },
                 "grids": [list(grid) for grid in run.tokens.grids],
@@ -212,30 +271,55 @@ def save(run: Run, folder: str | Path, *, overwrite: bool = False, also: Mapping
                 "quality": {name: quality.as_dict() for name, quality in run.quality.items()},
                 "notes": list(run.notes),
                 "stages": run.seconds,
+                "cached": list(run.cached),
                 "versions": versions(run.tokens.device),
             },
         )
-        for name, text in (also or {}).items():
-            (new / name).write_text(text, "utf-8")
-        (new / "config.yaml").write_text(run.config.to_yaml(), "utf-8")
-        grid = run.tokens.grids[0]
-        frame_sheet(run.video, run.selection, grid).save(new / "frames.png")
-        overlay_video(new / "overlay.mp4", run.video, run.selection, grid)
-        selector = run.config.selector()
-        found = selector.analyse(run.tokens) if isinstance(selector, STSimDiff) else None
-        write_report(
-            new / "report.html",
-            video=run.video,
-            tokens=run.tokens,
-            selection=run.selection,
-            graph=found.graph if found else None,
-            partition=found.partition if found else None,
-            difference=found.difference if found else None,
-            quality=list(run.quality.items()),
-            config=run.config.data,
-            seconds={**run.seconds, **run.selection.seconds},
-            versions=versions(run.tokens.device),
+    return output.path
+
+
+OVERLAY_WIDTH = 640
+"""Pixels across the overlay video, or fewer where the video has fewer."""
+
+
+def _draw(run: Run, folder: Path, progress: Report) -> None:
+    """Pictures, overlay and report, the overlay beside the others: they take about as long, and one core each."""
+    from ..viz import frame_sheet, overlay_video
+
+    grid = run.tokens.grids[0]
+    with ThreadPoolExecutor(1, thread_name_prefix="stgraph-draw") as pool:
+        width = min(OVERLAY_WIDTH, run.video.width)
+        overlay = pool.submit(
+            overlay_video, folder / "overlay.mp4", run.video, run.selection, grid, width=width, preset="superfast"
         )
+        try:
+            frame_sheet(run.video, run.selection, grid).save(folder / "frames.png", compress_level=1)
+            progress("drawing", 0.2)
+            _report(run, folder / "report.html")
+            progress("drawing", 0.6)
+        finally:
+            overlay.result()
+
+
+def _report(run: Run, path: Path) -> None:
+    from ..selectors.simdiff import STSimDiff
+    from ..viz.report import write_report
+
+    selector = run.config.selector()
+    found = selector.analyse(run.tokens) if isinstance(selector, STSimDiff) else None
+    write_report(
+        path,
+        video=run.video,
+        tokens=run.tokens,
+        selection=run.selection,
+        graph=found.graph if found else None,
+        partition=found.partition if found else None,
+        difference=found.difference if found else None,
+        quality=list(run.quality.items()),
+        config=run.config.data,
+        seconds={**run.seconds, **run.selection.seconds},
+        versions=versions(run.tokens.device),
+    )
 
 
 def versions(device: torch.device | str = "cpu") -> dict[str, str]:

@@ -21,15 +21,15 @@ from ..selectors.selection import KEPT, Verdict
 from ..selectors.streaming import StreamWindow, stream
 from ..video import Progress, Video, read_blocks
 from .config import Config
-from .output import output_folder
+from .output import new_output
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..encoders.base import Encoded
 
-MARK = "stream.json"
-"""The file that shows that a folder holds a stream."""
+RECORD = "stream.json"
+"""The file with all of a stream but its tensors."""
 
 BINS = 600
 """Points in time of the picture, at most."""
@@ -123,16 +123,27 @@ class StreamRecord:
         means = np.add.reduceat(self._counts(), edges[:-1], axis=0) / np.diff(edges)[:, None]
         return stream_chart(means, np.array(self.timestamps)[edges[:-1]])
 
-    def save(self, folder: str | Path, extra: dict[str, Any] | None = None, *, overwrite: bool = False) -> None:
+    def save(
+        self,
+        folder: str | Path,
+        extra: dict[str, Any] | None = None,
+        *,
+        overwrite: bool = False,
+        numbered: bool = False,
+    ) -> Path:
         """Write ``stream.safetensors`` (:meth:`tensors`), ``stream.json`` (the rest, and ``extra``) and ``stream.png``:
         all of it, or nothing.
+
+        Returns:
+            The folder that was written: with ``numbered`` the first free one of ``folder``, ``folder-2``, ...
 
         Raises:
             StgraphError: the folder is taken or cannot be written to.
         """
         from safetensors.torch import save
 
-        with output_folder(folder, overwrite=overwrite, mark=MARK) as new:
+        with new_output(folder, overwrite=overwrite, numbered=numbered) as output:
+            new = output.folder
             (new / "stream.safetensors").write_bytes(save(self.tensors()))
             self.chart().savefig(new / "stream.png")
             record = {
@@ -146,7 +157,8 @@ class StreamRecord:
                 "seconds": self.seconds,
                 "notes": list(self.notes),
             }
-            (new / MARK).write_text(json.dumps(record | (extra or {}), indent=2, ensure_ascii=False) + "\n", "utf-8")
+            (new / RECORD).write_text(json.dumps(record | (extra or {}), indent=2, ensure_ascii=False) + "\n", "utf-8")
+        return output.path
 
     def summary(self) -> str:
         """The figures of the stream, a few lines of text."""
@@ -197,9 +209,12 @@ def stream_video(
     Raises:
         StgraphError: anything wrong with the video, the encoder or the selection.
     """
-    check_number("window", window, at_least=1, integer=True)
+    check_number("window", window, at_least=1, at_most=10**6, integer=True)
+    check_number("context", context, at_least=0, at_most=10**6, integer=True)
     encoder, selector = config.encoder(), config.selector()
-    videos = read_blocks(path, window, **config.video, allow_corrupt=allow_corrupt, progress=progress)
+    videos = read_blocks(
+        path, window, **config.video, largest=encoder.largest, allow_corrupt=allow_corrupt, progress=progress
+    )
     record = StreamRecord() if record is None else record
 
     def encoded() -> Iterator[Encoded]:

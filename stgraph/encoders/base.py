@@ -10,6 +10,9 @@ from ..signals import Signals
 from ..tokens import VideoTokens
 from ..video import Video
 
+LARGEST = 720
+"""Pixels of the shorter side of a frame beyond which no encoder here sees more, nor the pictures of a report."""
+
 
 class Encoded(NamedTuple):
     """What an encoder returns: the tokens, and the signals that selectors may ask for."""
@@ -24,6 +27,18 @@ class Encoder(ABC):
 
     Subclasses implement ``__call__`` for one :class:`~stgraph.video.Video`; the tokens carry its timestamps.
     """
+
+    @property
+    def largest(self) -> int:
+        """Frames whose shorter side has more pixels may be shrunk to this while they are decoded, to save memory."""
+        return LARGEST
+
+    def identity(self) -> object | None:
+        """What beside the parameters decides the tokens, such as the state of files of weights; plain data.
+
+        None where that cannot be told: then tokens are not kept from one run to the next.
+        """
+        return ()
 
     @abstractmethod
     def __call__(self, video: Video) -> Encoded:

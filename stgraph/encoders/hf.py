@@ -18,12 +18,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..errors import StgraphError, check_choice, check_number
-from ..optional import quiet_transformers
+from ..optional import install_hint, quiet_transformers
 from ..signals import Signals
 from ..tokens import VideoTokens
 from ..video import Video
 from .attention import AttentionWatch, blocks_of, received, resized
-from .base import Encoded, Encoder
+from .base import LARGEST, Encoded, Encoder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -85,6 +85,25 @@ class HuggingFace(Encoder):
         check_number("encoder.batch_size", self.batch_size, at_least=1, integer=True)
         check_choice("encoder.dtype", self.dtype, DTYPES)
         check_choice("encoder.device", self.device, ("auto", "cpu", "cuda"))
+
+    @property
+    def largest(self) -> int:
+        """Pixels of a frame's shorter side that the tower may make use of."""
+        return max(LARGEST, self.size or 0)
+
+    def identity(self) -> object | None:
+        """The files of the model with their sizes and times, and the device; None where they are not at hand."""
+        folder = Path(self.model)
+        if not folder.is_dir():
+            from huggingface_hub import try_to_load_from_cache
+
+            config = try_to_load_from_cache(self.model, "config.json")  # lies in the folder of its revision
+            if not isinstance(config, str):
+                return None
+            folder = Path(config).parent
+        states = sorted((path.name, path.stat()) for path in folder.iterdir() if path.is_file())
+        files = [(name, state.st_size, state.st_mtime_ns, state.st_ctime_ns) for name, state in states]
+        return [str(folder.resolve()), files, self.device, torch.cuda.is_available()]
 
     @torch.no_grad()
     def __call__(self, video: Video) -> Encoded:
@@ -383,7 +402,7 @@ def _load(model: str, layer: int | None, dtype: torch.dtype, device: torch.devic
         from transformers.image_processing_base import ImageProcessingMixin
     except ImportError as error:
         raise StgraphError(
-            f'encoder=hf needs transformers, which cannot be imported ({error}): pip install "stgraph-simdiff[models]"'
+            f"encoder=hf needs transformers, which cannot be imported ({error}): {install_hint('models')}"
         ) from error
     source = _source(model)
     with quiet_transformers():

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import StgraphError
+from ..errors import StgraphError, check_number
 from ..kernels import norms
 from ..tokens import VideoTokens
 from .per_video import unit_rows
@@ -41,6 +41,8 @@ class Quality:
         recall_by_event: the same for each kind.
         coverage_unmerged: coverage as if the kept tokens had taken nothing in; None where the method does not merge.
         reconstruction_error_unmerged: likewise.
+        coverage_standard_error: of the coverage, where it was measured on a sample; None where it is exact.
+        reconstruction_standard_error: of the reconstruction error, likewise.
     """
 
     coverage: float
@@ -51,6 +53,8 @@ class Quality:
     recall_by_event: dict[str, float] = field(default_factory=dict)
     coverage_unmerged: float | None = None
     reconstruction_error_unmerged: float | None = None
+    coverage_standard_error: float | None = None
+    reconstruction_standard_error: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The figures by name."""
@@ -96,18 +100,32 @@ def columns(rows: Sequence[Quality]) -> list[Column]:
     return table
 
 
-def evaluate(tokens: VideoTokens, selection: Selection, events: Mapping[str, Tensor] | Tensor | None = None) -> Quality:
+def evaluate(
+    tokens: VideoTokens,
+    selection: Selection,
+    events: Mapping[str, Tensor] | Tensor | None = None,
+    *,
+    sample: int | None = None,
+) -> Quality:
     """All metrics of one selection.
+
+    Coverage and reconstruction look at every pair of a dropped and a kept token, so their cost grows with the square of
+    the length of a video. A ``sample`` of the dropped tokens makes it linear, with a standard error that is part of the
+    result. The same tokens are looked at first for every selection, so that differences are more certain than that.
 
     Args:
         tokens: what was selected from; separators are left out of every metric.
         selection: its selection.
         events: (N,) bool known event tokens, or one such mask for each kind of event.
+        sample: dropped tokens of each video on which coverage and reconstruction are measured, at least 2; all when not
+            given.
 
     Raises:
         StgraphError: the selection is of other tokens, a video keeps no token, or ``events`` does not fit.
     """
     n = len(tokens)
+    if sample is not None:
+        check_number("sample", sample, at_least=2, integer=True)
     if len(selection.verdict) != n:
         raise StgraphError(f"the selection is of {len(selection.verdict)} tokens, not of these {n}")
     kinds = {"event": events} if isinstance(events, Tensor) else dict(events or {})
@@ -115,7 +133,7 @@ def evaluate(tokens: VideoTokens, selection: Selection, events: Mapping[str, Ten
         if mask.shape != (n,) or mask.dtype != torch.bool:
             raise StgraphError(f"events must be bool ({n},), got {mask.dtype} {tuple(mask.shape)} for {kind!r}")
     given = selection.apply(tokens.features) if selection.merges else None
-    videos = [_evaluate_video(tokens, selection, given, kinds, video) for video in range(tokens.num_videos)]
+    videos = [_evaluate_video(tokens, selection, given, kinds, video, sample) for video in range(tokens.num_videos)]
     names = ["coverage", "reconstruction_error", "frame_spread", "frames_covered"]
     if selection.merges:
         names += ["coverage_unmerged", "reconstruction_error_unmerged"]
@@ -124,24 +142,34 @@ def evaluate(tokens: VideoTokens, selection: Selection, events: Mapping[str, Ten
         for kind in kinds
         if any(kind in video.recall_by_event for video in videos)
     }
+    errors = {name: [e for video in videos if (e := getattr(video, name)) is not None] for name in _ERRORS}
     return Quality(
         **{name: statistics.fmean(getattr(video, name) for video in videos) for name in names},
+        **{name: math.hypot(*found) / len(videos) for name, found in errors.items() if found},
         event_recall=statistics.fmean(recall.values()) if recall else None,
         recall_by_event=recall,
     )
 
 
+_ERRORS = ("coverage_standard_error", "reconstruction_standard_error")
+
+
 def _evaluate_video(
-    tokens: VideoTokens, selection: Selection, given: Tensor | None, events: Mapping[str, Tensor], video: int
+    tokens: VideoTokens,
+    selection: Selection,
+    given: Tensor | None,
+    events: Mapping[str, Tensor],
+    video: int,
+    sample: int | None,
 ) -> Quality:
     members = ((tokens.batch == video) & ~tokens.separator).nonzero()[:, 0]
     mask = selection.mask
     kept = members[mask[members]]
     if not len(kept):
         raise StgraphError(f"video {video} keeps no token, so nothing can be measured")
-    loss = unmerged = _loss(tokens.features, members, kept)
+    loss = unmerged = _loss(tokens.features, members, kept, sample)
     if given is not None:
-        loss = _loss(tokens.features, members, kept, given[torch.searchsorted(selection.indices, kept)])
+        loss = _loss(tokens.features, members, kept, sample, given[torch.searchsorted(selection.indices, kept)])
     frames = tokens.grids[video].frames
     counts = torch.bincount(tokens.coords[kept, 0], minlength=frames).double()
     share = counts[counts > 0] / counts.sum()
@@ -155,43 +183,66 @@ def _evaluate_video(
         recall_by_event={kind: float(mask[rows].double().mean()) for kind, rows in known.items() if len(rows)},
         coverage_unmerged=unmerged.coverage,
         reconstruction_error_unmerged=unmerged.reconstruction_error,
+        coverage_standard_error=loss.coverage_standard_error,
+        reconstruction_standard_error=loss.reconstruction_standard_error,
     )
 
 
 class _Loss(NamedTuple):
     coverage: float
     reconstruction_error: float
+    coverage_standard_error: float | None
+    reconstruction_standard_error: float | None
 
 
-def _loss(features: Tensor, members: Tensor, kept: Tensor, given: Tensor | None = None) -> _Loss:
-    best, energy = best_cosine(features, members, kept, given)
-    best = best.double()
-    lost, total = float((energy * (1 - best.clamp(min=0).square())).sum()), float(energy.sum())
-    return _Loss(float(best.mean()), lost / total if total else 0.0)
+def _loss(features: Tensor, members: Tensor, kept: Tensor, sample: int | None, given: Tensor | None = None) -> _Loss:
+    """Coverage and reconstruction error of ``members``; where kept rows stay as they were, nothing is lost."""
+    same = kept if given is None else kept[(given == features[kept]).all(1)]
+    open_rows = members[~torch.isin(members, same)]
+    seen = open_rows if sample is None else _first_of_shuffle(open_rows, len(features), sample)
+    energy = norms(features, members).double().square()
+    best = best_cosine(features, seen, kept, given).double()
+    lost = energy[torch.searchsorted(members, seen)] * (1 - best.clamp(min=0).square())
+    total, share = float(energy.sum()), len(open_rows) / len(members)
+    uncovered, wasted = 1 - best, lost
+    if not len(seen):
+        return _Loss(1.0, 0.0, None, None)
+    coverage, error = 1 - share * float(uncovered.mean()), len(open_rows) * float(wasted.mean())
+    error = error / total if total else 0.0
+    if len(seen) == len(open_rows):
+        return _Loss(coverage, error, None, None)
+    spread = math.sqrt((1 - len(seen) / len(open_rows)) / len(seen))  # of a mean, drawn without replacement
+    wasted_error = len(open_rows) * float(wasted.std()) * spread
+    return _Loss(coverage, error, share * float(uncovered.std()) * spread, wasted_error / total if total else 0.0)
 
 
-def best_cosine(features: Tensor, members: Tensor, kept: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Similarity of every token to the most similar kept one, in blocks.
+def _first_of_shuffle(rows: Tensor, count: int, sample: int) -> Tensor:
+    """``sample`` of the ascending ``rows``: those that come first in one fixed shuffle of all ``count`` tokens."""
+    if len(rows) <= sample:
+        return rows
+    place = torch.empty(count, dtype=torch.int64)
+    place[torch.randperm(count, generator=torch.Generator().manual_seed(0))] = torch.arange(count)
+    return rows[place.to(rows.device)[rows].argsort()[:sample].sort().values]
+
+
+def best_cosine(features: Tensor, rows: Tensor, kept: Tensor, given: Tensor | None = None) -> Tensor:
+    """Similarity of tokens to the most similar kept one, in blocks.
 
     Args:
         features: (N, d).
-        members: (n,) int64 rows to be covered, ascending.
-        kept: (k,) int64 rows that are kept, ascending, a subset of ``members``, k ≥ 1.
+        rows: (n,) int64 rows to be covered, ascending.
+        kept: (k,) int64 rows that are kept, ascending, k ≥ 1.
         given: (k, d) what the kept rows have become by taking others in; None where they are as they were.
 
     Returns:
-        (n,) float32 cosine, 1 for a kept token that is as it was, and (n,) float64 squared norm of every token.
+        (n,) float32 cosine, 1 for a kept token that is as it was.
     """
     target = unit_rows(features[kept] if given is None else given)
-    best = torch.empty(len(members), device=features.device)
-    energy = torch.empty(len(members), dtype=torch.float64, device=features.device)
+    best = torch.empty(len(rows), device=features.device)
     step = max(1, _BLOCK // len(kept))
-    for start in range(0, len(members), step):
-        rows = slice(start, start + step)
-        x = features[members[rows]]
-        length = norms(x, torch.arange(len(x), device=x.device))
-        energy[rows] = length.square()
-        best[rows] = (unit_rows(x, length) @ target.T).amax(1)
+    for start in range(0, len(rows), step):
+        block = slice(start, start + step)
+        best[block] = (unit_rows(features[rows[block]]) @ target.T).amax(1)
     same = kept if given is None else kept[(given == features[kept]).all(1)]
-    best[torch.searchsorted(members, same)] = 1.0
-    return best.clamp_(-1, 1), energy
+    best[torch.isin(rows, same)] = 1.0
+    return best.clamp_(-1, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import StgraphError
+from ..errors import StgraphError, readable
 from ..kernels import TIE_TOLERANCE, snap
 
 
@@ -268,9 +269,9 @@ class Selection:
         folder = Path(folder)
         # Copies, because the format refuses tensors that share memory, as zeros of two absent scores may.
         names = self._TENSORS + (self._MERGE if self.merges else ())
-        tensors = {name: getattr(self, name).cpu().clone() for name in names}
+        data = save({name: getattr(self, name).cpu().clone() for name in names})
         # Through Python's own file, so that a full disk is an OSError like any other.
-        (folder / "selection.safetensors").write_bytes(save(tensors))
+        (folder / "selection.safetensors").write_bytes(data)
         record = {
             "digest": self.digest,
             "tokens": len(self.verdict),
@@ -281,6 +282,7 @@ class Selection:
             "seconds": self.seconds,
             "notes": list(self.notes),
         }
+        record["checksum"] = _checksum(data, record)
         (folder / "selection.json").write_text(
             json.dumps(record | (extra or {}), indent=2, ensure_ascii=False) + "\n", "utf-8"
         )
@@ -290,31 +292,113 @@ class Selection:
         """The selection that :meth:`save` wrote.
 
         Raises:
-            StgraphError: the folder holds no selection, or a damaged one.
+            StgraphError: the folder holds no selection, or one that is damaged or was changed: the checksum covers all
+                that explanations rest on, and all values must fit together.
         """
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors.torch import load
 
         folder = Path(folder)
+        name = readable(folder)
         try:
-            tensors = load_file(folder / "selection.safetensors")
+            data = (folder / "selection.safetensors").read_bytes()
             record = json.loads((folder / "selection.json").read_text("utf-8"))
+            if record["checksum"] != _checksum(data, record):
+                raise StgraphError(f"the selection in {name} was changed after it was written; run compress again")
+            tensors = load(data)
             names = cls._TENSORS + (cls._MERGE if "merge_target" in tensors else ())
-            fields = {name: tensors[name] for name in names}
             selection = cls(
-                **fields,
+                **{each: tensors[each] for each in names},
                 budget=tuple(record["budget"]),
-                method=record["method"],
-                seconds=record["seconds"],
+                method=dict(record["method"]),
+                seconds=dict(record["seconds"]),
                 notes=tuple(record["notes"]),
             )
-        except FileNotFoundError as error:
-            raise StgraphError(f"{folder} holds no selection; give the --output folder of a compress run") from error
-        except (SafetensorError, json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
-            raise StgraphError(f"the selection in {folder} is damaged ({error}); run compress again") from error
-        if selection.digest != record["digest"]:
-            raise StgraphError(f"the selection in {folder} does not match its digest; run compress again")
+            selection.check()
+            if selection.digest != record["digest"]:
+                raise StgraphError("its digest is another")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise StgraphError(f"{name} holds no selection; give the --output folder of a compress run") from error
+        except StgraphError:
+            raise
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise StgraphError(f"the selection in {name} is damaged ({reason}); run compress again") from error
         return selection
+
+    def check(self) -> None:
+        """Raise :class:`StgraphError` unless all values fit together, as they do in what a selector returns."""
+        n = len(self.verdict)
+        sizes: dict[str | int, int | str] = {"N": n, "K": len(self.indices)}
+        for name, (shape, dtype) in _LAYOUT.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            wanted = tuple(sizes.get(size, size) for size in shape)
+            if not isinstance(value, Tensor) or tuple(value.shape) != wanted or value.dtype != dtype:
+                raise StgraphError(f"{name} of a selection must be {wanted} {dtype}, got {_described(value)}")
+            if dtype.is_floating_point and not bool(value.isfinite().all()):
+                raise StgraphError(f"{name} of a selection must be finite")
+        kept = torch.isin(self.verdict, torch.tensor(KEPT, dtype=torch.uint8, device=self.verdict.device))
+        candidate = self.candidate
+        facts = {
+            "verdicts are codes from 0 to 6": bool((self.verdict <= max(Verdict)).all()),
+            "candidates are bits from 0 to 3": bool((candidate <= 3).all()),
+            "indices are the kept tokens in ascending order": torch.equal(self.indices, kept.nonzero()[:, 0]),
+            "representatives, events and trimmed tokens were candidates": bool(
+                torch.where(
+                    (self.verdict >= Verdict.REPRESENTATIVE) & (self.verdict <= Verdict.BOTH),
+                    candidate == self.verdict,
+                    torch.where(self.verdict == Verdict.TRIMMED, candidate > 0, True),
+                ).all()
+            ),
+            "communities are numbers from -1 up": bool((self.community >= -1).all()),
+            "videos are numbered in order from 0": self._videos_are_numbered(),
+            "budgets are whole numbers": all(isinstance(b, int) and not isinstance(b, bool) for b in self.budget),
+            "merging has targets and weights": (self.merge_target is None) == (self.merge_weight is None),
+        }
+        if self.merge_target is not None and n:
+            target = self.merge_target
+            inside = (target >= -1) & (target < n)
+            facts["tokens are merged into kept ones"] = bool(
+                (inside & ((target < 0) | kept[target.clamp(0, n - 1)])).all()
+            )
+        for fact, holds in facts.items():
+            if not holds:
+                raise StgraphError(f"the values of a selection do not fit together: it must hold that {fact}")
+
+    def _videos_are_numbered(self) -> bool:
+        batch = self.batch
+        return not len(batch) or bool(
+            (batch[0] >= 0) & (batch[-1] < max(len(self.budget), 1)) & (batch.diff() >= 0).all()
+        )
+
+
+_LAYOUT: dict[str, tuple[tuple[str | int, ...], torch.dtype]] = {
+    "indices": (("K",), torch.int64),
+    "verdict": (("N",), torch.uint8),
+    "candidate": (("N",), torch.uint8),
+    "community": (("N",), torch.int64),
+    "centrality": (("N",), torch.float32),
+    "difference": (("N",), torch.float32),
+    "importance": (("N",), torch.float32),
+    "margin": (("N",), torch.float32),
+    "coords": (("N", 3), torch.int64),
+    "batch": (("N",), torch.int64),
+    "merge_target": (("N",), torch.int64),
+    "merge_weight": (("N",), torch.float32),
+}
+"""Shape and dtype of every tensor of a selection."""
+
+
+def _described(value: object) -> str:
+    return f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def _checksum(data: bytes, record: Mapping[str, Any]) -> str:
+    """Of a saved selection: its tensors, and what of its record explanations rest on."""
+    plain = json.dumps([record[key] for key in ("budget", "method", "notes", "counts")], sort_keys=True)
+    return hashlib.sha256(data + plain.encode()).hexdigest()
 
 
 _REASONS = {

@@ -57,8 +57,8 @@ def frame_overlay(frame: Tensor, verdict: np.ndarray, *, dim: float = 0.3, outli
     pixels = _pixels(frame)
     codes = _per_pixel(verdict, pixels)
     kept = np.isin(codes, KEPT)
-    grey = (pixels @ _LUMINANCE * dim).round().astype(np.uint8)
-    out = np.where(kept[..., None], pixels, grey[..., None])
+    out = pixels.copy()
+    out[~kept] = (pixels[~kept] @ _LUMINANCE * dim).round().astype(np.uint8)[:, None]
     palette = np.zeros((256, 3), dtype=np.uint8)
     for name, colour in VERDICT_COLOURS.items():
         palette[name] = rgb(colour)
@@ -123,7 +123,7 @@ def _pixels(frame: Tensor) -> np.ndarray:
 
 
 def _frame(pixels: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
 
 
 def _per_pixel(values: np.ndarray, pixels: np.ndarray) -> np.ndarray:
@@ -231,6 +231,7 @@ def overlay_video(
     *,
     fps: float | None = None,
     width: int | None = None,
+    preset: str = "medium",
 ) -> None:
     """Write the overlay as an MP4 that plays at the speed of the video.
 
@@ -242,6 +243,7 @@ def overlay_video(
         kind: as for :func:`overlay_frames`.
         fps: frames per second; when not given, that of the sampled timestamps (1 for a single frame).
         width: scale frames to this many pixels; as they are when not given.
+        preset: as for :func:`~stgraph.video.write_video`.
 
     Raises:
         StgraphError: as :func:`overlay_frames` and :func:`~stgraph.video.write_video`.
@@ -249,7 +251,7 @@ def overlay_video(
     if fps is None:
         span = float(video.timestamps[-1] - video.timestamps[0])
         fps = (len(video) - 1) / span if span else 1.0
-    write_video(path, overlay_frames(video, selection, grid, kind, width=width), fps)
+    write_video(path, overlay_frames(video, selection, grid, kind, width=width), fps, preset=preset)
 
 
 # -- contact sheet ----------------------------------------------------------------------------------------------------

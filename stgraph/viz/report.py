@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ from torch import Tensor
 from ..community.partition import Partition
 from ..difference.base import Difference, temporal_difference
 from ..difference.events import Event
-from ..errors import StgraphError, check_number
+from ..errors import StgraphError, check_number, readable
 from ..graph import SpatioTemporalGraph
 from ..selectors.metrics import Quality, columns
 from ..selectors.selection import KEPT, Selection, Verdict
@@ -94,7 +95,7 @@ def write_report(
         css=_asset("css"),
         js=_asset("js"),
         data=json.dumps(_data(run), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
-        name=_escape(Path(video.source).name if video.source else "video"),
+        name=_escape(readable(Path(video.source).name) if video.source else "video"),
         method=_escape(str(selection.method.get("name", "selection"))),
         lead=_escape(_lead(run)),
         notes=_list((*video.notes, *selection.notes), "notes"),
@@ -326,7 +327,7 @@ def _picture(frame: Tensor) -> Image:
     from PIL import Image
 
     small = scaled(frame, min(FRAME_WIDTH, frame.shape[2]))
-    return Image.fromarray(small.permute(1, 2, 0).contiguous().cpu().numpy())
+    return Image.fromarray(np.ascontiguousarray(small.permute(1, 2, 0).cpu().numpy()))
 
 
 def _data_uri(image: Image) -> str:
@@ -530,12 +531,15 @@ def _asset(kind: str) -> str:
 
 
 def _write(path: Path, page: str) -> None:
-    unfinished = path.with_name(f".{path.name}-{uuid4().hex}.part")
+    unfinished = path.with_name(f".{uuid4().hex}.part")
     try:
         unfinished.write_text(page, "utf-8")
         unfinished.replace(path)
     except OSError as error:
         reason = error.strerror or error
-        raise StgraphError(f"{path} cannot be written ({reason}); check the folder and the free space") from None
+        raise StgraphError(
+            f"{readable(path)} cannot be written ({reason}); check the folder and the free space"
+        ) from None
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()

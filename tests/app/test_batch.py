@@ -91,13 +91,30 @@ def test_a_video_that_fails_does_not_stop_the_others(clips, paths, tmp_path):
     assert "needs the signal llm_attention" in outcome.error
 
 
-def test_an_error_of_ours_is_not_swallowed(paths, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (AttributeError("a mistake in the code"), "AttributeError: a mistake in the code (test_batch.py:"),
+        (RuntimeError("[enforce fail] can't\nallocate"), "RuntimeError: [enforce fail] can't allocate ("),
+        (MemoryError(), "MemoryError (test_batch.py:"),
+        (UnicodeEncodeError("utf-8", "\udce9", 0, 1, "surrogates"), "UnicodeEncodeError: "),
+        (OSError(5, "Input/output error"), "OSError: [Errno 5] Input/output error ("),
+    ],
+)
+def test_whatever_goes_wrong_with_one_clip_is_its_row(clips, tmp_path, monkeypatch, error, sentence):
+    real = video_module.read_video
+
     def wrong(path, **arguments):
-        raise AttributeError("a mistake in the code")
+        if path.name == "b.mp4":
+            raise error
+        return real(path, **arguments)
 
     monkeypatch.setattr(video_module, "read_video", wrong)
-    with pytest.raises(AttributeError, match="a mistake in the code"):
-        list(compress_many(paths, resolve(SETTINGS)))
+    result = compress_folder([clips], tmp_path / "out", resolve(SETTINGS))
+    assert (result.done, result.failed.keys()) == (3, {"b.mp4"})
+    assert sentence in result.failed["b.mp4"]
+    assert "\n" not in result.failed["b.mp4"]
+    assert [row["state"] for row in index(tmp_path / "out")] == ["done", "failed", "done", "done"]
 
 
 def index(folder):
@@ -162,7 +179,7 @@ def test_command_line(clips, tmp_path):
     fails("batch", clips, *SETTINGS, "--output", tmp_path / "new", "--workers", 0, sentence="workers must be")
     assert not (tmp_path / "new").exists()
     (tmp_path / "empty").mkdir()
-    fails("batch", tmp_path / "empty", "--output", out, sentence="holds no videos; looked for .mp4")
+    fails("batch", tmp_path / "empty", "--output", out, sentence="holds no videos (.mp4, .m4v, ")
 
 
 def test_settings_with_which_all_failed_can_be_mended(clips, tmp_path):

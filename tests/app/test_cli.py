@@ -72,6 +72,7 @@ def test_compress_writes_everything(run_folder):
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.yaml",
         "frames.png",
+        "manifest.json",
         "overlay.mp4",
         "report.html",
         "selection.json",
@@ -182,12 +183,14 @@ def test_not_finite_after_encoding(clip, monkeypatch):
     config = resolve(["video.frames=4"])
     encoder = config.encoder()
 
+    real = type(encoder).__call__
+
     def broken(self, video):
-        encoded = encoder(video)
+        encoded = real(self, video)
         encoded.tokens.features[encoded.tokens.coords[:, 0] == 2] = float("nan")
         return encoded
 
-    monkeypatch.setattr(type(config), "encoder", lambda self: broken.__get__(encoder))
+    monkeypatch.setattr(type(encoder), "__call__", broken)
     with pytest.raises(StgraphError, match=r"features that are not finite for \d+ tokens, the first in frame 2"):
         encode(clip.path, config)
 
@@ -212,7 +215,7 @@ def test_methods_and_doctor_and_sample(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         found = importlib.util.find_spec
         patch.setattr(importlib.util, "find_spec", lambda name: None if name == "igraph" else found(name))
-        assert 'pip install "stgraph-simdiff[graph]"' in stgraph("doctor").stdout
+        assert 'pip install "stgraph-simdiff[graph] @ file:' in " ".join(stgraph("doctor").stdout.split())
     assert "stgraph 0." in stgraph("--version").stdout
     assert stgraph("sample", tmp_path / "s.mp4").returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.events.json", "s.mp4"]

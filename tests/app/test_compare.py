@@ -230,6 +230,7 @@ def test_files(results, tmp_path):
         "compare.json",
         "compare.md",
         "compare.png",
+        "manifest.json",
     ]
     _, rows = table(results.results)
     with (tmp_path / "out" / "compare.csv").open(encoding="utf-8", newline="") as file:

@@ -116,6 +116,7 @@ def test_command_line(clip, tmp_path):
     result = stgraph("stream", clip, "video.stride=1", *words)
     assert result.returncode == 0, result.stderr
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "manifest.json",
         "stream.json",
         "stream.png",
         "stream.safetensors",
@@ -127,7 +128,7 @@ def test_command_line(clip, tmp_path):
     assert (record["window"], record["config"]["retention"]) == (8, 0.2)
     assert resolve([], record["config"]).selector().retention == 0.2
     fails("stream", clip, "video.stride=1", *words, sentence="already holds a run; choose another --output")
-    fails("stream", clip, "--window", 0, sentence="window must be a whole number ≥ 1, got 0")
+    fails("stream", clip, "--window", 0, sentence="window must be a whole number ≥ 1 and ≤ 1e+06, got 0")
     fails("stream", clip.parent / "none.mp4", sentence="no such file")
     quiet = stgraph("stream", clip, "--quiet", "--output", tmp_path / "one")
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
