@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from .. import compat
 from ..errors import StgraphError, check_choice, check_number
 from ..optional import install_hint, quiet_transformers
 from ..signals import Signals
@@ -201,13 +202,11 @@ def _merged_patches(pixels: Tensor, config: Any) -> _Fed:
 
 def _windowed_patches(pixels: Tensor, config: Any) -> _Fed:
     """Qwen2.5-VL: merged patches, which the tower itself then sorts by attention window."""
-    from transformers.vision_utils import get_vision_window_index
-
     fed = _merged_patches(pixels, config)
     merge = config.spatial_merge_size
-    grid = torch.tensor([[1, pixels.shape[2] // config.patch_size, pixels.shape[3] // config.patch_size]])
-    windows, _ = get_vision_window_index(grid, merge, config.window_size, config.patch_size)
-    order = _merge_order(int(grid[0, 1]), int(grid[0, 2]), merge).view(-1, merge * merge)[windows].flatten()
+    height, width = (side // config.patch_size for side in pixels.shape[2:])
+    windows = compat.window_order((height, width), config)
+    order = _merge_order(height, width, merge).view(-1, merge * merge)[windows].flatten()
     return _Fed(fed.inputs, order.to(pixels.device))
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple, cast
 
 from torch import Tensor, nn
 
+from .. import compat
 from ..encoders.attention import blocks_of, resized
 from ..errors import StgraphError
 from ..tokens import Grid, SeparatorLayout, VideoTokens, separator_count
@@ -110,8 +111,7 @@ def vision_block(tower: nn.Module, layer: int | list[int] = -1) -> nn.Module:
     blocks = blocks_of(tower)[1]
     number = layer if isinstance(layer, int) else layer[-1]
     block = blocks[number if number < 0 else number - 1]
-    names = ("self_attn", "attn", "attention")
-    return cast(nn.Module, next(part for name in names if (part := getattr(block, name, None)) is not None))
+    return compat.block_attention(block)
 
 
 def video_pixels(inputs: Mapping[str, Any]) -> tuple[int, ...]:

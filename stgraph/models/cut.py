@@ -42,6 +42,10 @@ class Cut:
         columns = first.columns.to(self.columns.device).gather(1, self.columns)
         return Cut(first.length, columns, self.valid)
 
+    def repeated(self, copies: int) -> Cut:
+        """The same cut of ``copies`` of each row, one after the other."""
+        return Cut(self.length, *(x.repeat_interleave(copies, 0) for x in (self.columns, self.valid)))
+
     def places(self) -> Tensor:
         """(B, S) int64, the column that each one becomes, −1 for those that go."""
         rows, width = self.columns.shape

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import compat
 from ..errors import StgraphError, check_choice
 from ..tokens import Grid, SeparatorLayout
 from .checkpoint import find_weights, read_json
@@ -126,7 +127,7 @@ class LlavaVideoModel(SiglipQwenModel):
 
     def _newline_after(self, tokens: Tensor) -> Tensor:
         """One more entry in the last but one dimension."""
-        newline = self.image_newline.to(tokens)
+        newline = compat.parameter_of(self, "image_newline").to(tokens)
         return torch.cat([tokens, newline.expand(*tokens.shape[:-2], 1, -1)], -2)
 
 

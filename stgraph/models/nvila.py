@@ -136,7 +136,8 @@ class NvilaModel(SiglipQwenModel):
         tokens = self.mm_projector(features.repeat(1, 1, config.scales))
         tokens = tokens.view(-1, time, t, height, h, width, w, tokens.shape[-1]).mean((2, 4, 6)).flatten(2, 3)
         if config.frame_end_token_id is not None:
-            end = self.language_model.embed_tokens.weight[config.frame_end_token_id].to(tokens)
+            place = torch.tensor(config.frame_end_token_id, device=tokens.device)
+            end = self.get_input_embeddings()(place).to(tokens)
             tokens = torch.cat([tokens, end.expand(*tokens.shape[:2], 1, -1)], 2)
         return cast(Tensor, tokens.flatten(1, 2))
 

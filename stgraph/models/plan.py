@@ -66,6 +66,16 @@ class Plan:
         cut = self.stages[-1].total if self.stages else self.cut
         return self.length if cut is None else cut.width
 
+    def repeated(self, copies: int) -> Plan:
+        """The plan of a cache that holds ``copies`` of each row, to go on from."""
+        return Plan(
+            self.places,
+            self.ids.repeat_interleave(copies, 0),
+            self.copies,
+            None if self.cut is None else self.cut.repeated(copies),
+            stages=[Stage(s.layer, s.step.repeated(copies), s.total.repeated(copies)) for s in self.stages],
+        )
+
     def cached(self, cache: Any) -> int:
         """Columns that a cache stands for, dropped ones included."""
         seen = int(cache.get_seq_length())
@@ -113,6 +123,7 @@ class Run:
         length: columns of its input; its first forward pass may hold guessed tokens behind them.
         new: columns that its first forward pass adds to a pruned cache; None where it has none.
         plan: that it follows.
+        guided: there may be forward passes over prompts of their own, such as the negative one of guidance.
     """
 
     places: list[Place]
@@ -120,6 +131,7 @@ class Run:
     length: int
     new: int | None = None
     plan: Plan | None = None
+    guided: bool = False
 
 
 class Here(threading.local):
@@ -128,3 +140,4 @@ class Here(threading.local):
     run: Run | None = None
     call: Call | None = None
     tower: AttentionInput | None = None
+    found: Any = None

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
+from .. import compat
 from ..errors import StgraphError
 from ..tokens import Grid
 from .adapter import Adapter, VideoLayout, vision_block
@@ -45,11 +45,7 @@ class WindowedQwenVL(QwenVL):
 
     def pool(self, model: nn.Module, patches: Tensor, layout: VideoLayout) -> Tensor:
         """The mean of the m × m patches of each token, back in raster order."""
-        from transformers.vision_utils import get_vision_window_index
-
-        vision = cast(Any, model).config.vision_config
-        frame = torch.tensor([[1, *cast("tuple[int, int]", layout.patches)]])
-        window, _ = get_vision_window_index(frame, vision.spatial_merge_size, vision.window_size, vision.patch_size)
+        window = compat.window_order(cast("tuple[int, int]", layout.patches), cast(Any, model).config.vision_config)
         merged = patches.unflatten(1, (len(window), -1))
         return super().pool(model, merged[:, window.argsort().to(merged.device)].flatten(1, 2), layout)
 

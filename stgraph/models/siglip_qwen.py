@@ -26,6 +26,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple
 
+from .. import compat
 from ..errors import StgraphError
 from ..tokens import Grid, SeparatorLayout
 from .checkpoint import Weight, check_weights, read_weights
@@ -141,7 +142,7 @@ class _Parts(PreTrainedModel):  # type: ignore[misc]
     base_model_prefix = "model"
     input_modalities = ("video", "text")
     supports_gradient_checkpointing = True
-    _skip_keys_device_placement: ClassVar[list[str]] = ["past_key_values"]
+    _skip_keys_device_placement: ClassVar[list[str]] = list(compat.CACHE_NAMES)
     _no_split_modules: ClassVar[list[str]] = ["SiglipEncoderLayer", "Qwen2DecoderLayer"]
     _supports_flash_attn = True
     _supports_sdpa = True
@@ -187,7 +188,7 @@ class SiglipQwenModel(_Parts, ABC):
                 f"pixel_values_videos must be (videos, frames, 3, {side}, {side}), got {shape}; use the processor of "
                 "the model"
             )
-        pixels = pixel_values_videos.flatten(0, 1).to(self.vision_tower.device, self.vision_tower.dtype)
+        pixels = pixel_values_videos.flatten(0, 1).to(self.vision_tower.dtype)
         output = self.vision_tower(pixels)
         output.pooler_output = self.arrange(output.last_hidden_state, shape[1])
         return output
@@ -198,7 +199,6 @@ class SiglipQwenModel(_Parts, ABC):
         pixel_values_videos: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Any = None,
         inputs_embeds: Tensor | None = None,
         mm_encoder_outputs: dict[str, Any] | None = None,
         **kwargs: Any,
@@ -226,7 +226,6 @@ class SiglipQwenModel(_Parts, ABC):
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             **kwargs,
         )
 
@@ -283,7 +282,6 @@ class SiglipQwenForConditionalGeneration(_Parts, GenerationMixin):  # type: igno
         pixel_values_videos: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Any = None,
         inputs_embeds: Tensor | None = None,
         mm_encoder_outputs: dict[str, Any] | None = None,
         labels: Tensor | None = None,
@@ -297,12 +295,11 @@ class SiglipQwenForConditionalGeneration(_Parts, GenerationMixin):  # type: igno
             pixel_values_videos: (videos, frames, 3, side, side), in the order of their placeholders, row by row.
             attention_mask: (B, S), 0 for padding.
             position_ids: (B, S) or (1, S).
-            past_key_values: the cache of what comes before.
             inputs_embeds: (B, S, d), in place of ``input_ids``.
             mm_encoder_outputs: ``"video"`` -> what ``get_video_features`` returned, in place of the pixels.
             labels: (B, S), −100 where nothing is to be predicted; then the loss is returned too.
             logits_to_keep: how many of the last places to give logits for, 0 for all.
-            kwargs: of the language model.
+            kwargs: of the language model, among them the cache of what comes before.
 
         Raises:
             StgraphError: pixels of another size, or another number of placeholders than of video tokens.
@@ -312,7 +309,6 @@ class SiglipQwenForConditionalGeneration(_Parts, GenerationMixin):  # type: igno
             pixel_values_videos=pixel_values_videos,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             mm_encoder_outputs=mm_encoder_outputs,
             **kwargs,
@@ -322,9 +318,9 @@ class SiglipQwenForConditionalGeneration(_Parts, GenerationMixin):  # type: igno
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1])
         return CausalLMOutputWithPast(
+            **compat.cache_output(output),
             loss=loss,
             logits=logits,
-            past_key_values=output.past_key_values,
             hidden_states=output.hidden_states,
             attentions=output.attentions,
         )

@@ -7,13 +7,13 @@ are ever returned by it.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from .. import compat
 from ..encoders.attention import AttentionWatch, received
 from ..errors import StgraphError
 from ..signals import Signals
@@ -61,7 +61,7 @@ def tower_signals(
 ) -> Signals:
     """Attention received and keys, pooled as the features are, aligned with ``tokens``; 0 at separators.
 
-    None where the adapter does not say how to read them.
+    None where the adapter does not say how to read them, or the tower's attention is not a scaled dot product.
 
     Args:
         adapter: of the model's family.
@@ -80,11 +80,10 @@ def tower_signals(
             return Signals()
         numbers.append(layout.images or range(len(patches), len(patches) + layout.grid.frames))
         patches |= dict.fromkeys(numbers[-1], layout.patches[0] * layout.patches[1])
-    attention = copy.copy(cast(Any, adapter.vision_attention(model)))  # shares the weights, not the configuration
-    attention.config = copy.copy(attention.config)
-    attention.config._attn_implementation = "sdpa"
     with _Frames(patches) as found:
-        attention(*seen.args, **seen.kwargs)
+        compat.attend_again(cast(nn.Module, adapter.vision_attention(model)), *seen)
+    if not found.seen:  # something that was put around the tower computes its attention in a way of its own
+        return Signals()
     others = found.seen > len(patches) and all(layout.images is None for layout in layouts)
     if others or found.attention.keys() != patches.keys():
         raise StgraphError(
@@ -95,7 +94,7 @@ def tower_signals(
     def spread(rows: Mapping[int, Tensor]) -> Tensor:
         """(N, d) for the tokens, of (patches, d) for each frame."""
         width = next(iter(rows.values())).shape[1]
-        values = torch.zeros(len(tokens), width, device=tokens.device)
+        values = torch.zeros(len(tokens), width, dtype=torch.float32, device=tokens.device)
         for video, layout in enumerate(layouts):
             grid = adapter.pool(model, torch.stack([rows[number] for number in numbers[video]]), layout)
             places = ((tokens.batch == video) & ~tokens.separator).nonzero()[:, 0]

@@ -310,7 +310,7 @@ class Selector(ABC):
         """
         from ..models import Attachment
 
-        return Attachment(self, model, trim=trim, layer=layer, adapter=adapter)
+        return Attachment(self, model, trim=trim, layer=layer, adapter=adapter).warn_if_never_started()
 
     # -- inside a language model ---------------------------------------------------------------------------------------
 

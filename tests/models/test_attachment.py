@@ -22,7 +22,7 @@ from stgraph.selectors.base import Ranking, Selector
 from stgraph.selectors.uniform import UniformSelector
 from stgraph.signals import Signals
 
-from .zoo import END, FAMILIES, IMAGE, LAYERS, PATCH, START, VIDEO, language_model, masked_run
+from .zoo import CACHE, END, FAMILIES, IMAGE, LAYERS, PATCH, START, VIDEO, cache_of, language_model, masked_run
 
 RETENTION = 0.4
 ROWS = ([4], [4, 4], [])
@@ -79,7 +79,7 @@ def test_every_step_equals_the_masked_run(family, attention, trim, way):
         rows = (selection.batch == video) & (selection.community >= 0)
         assert int((selection.mask & rows).sum()) == ceil_share(RETENTION, int(rows.sum())) == selection.budget[video]
     if way != "no cache":
-        lengths = [layer.keys.shape[2] for layer in out.past_key_values.layers]
+        lengths = [layer.keys.shape[2] for layer in cache_of(out).layers]
         padding = inputs["attention_mask"] == 0
         expected = [int((~(gone | padding)).sum(1).max()) + 3 for gone in hidden]
         assert lengths == expected
@@ -126,7 +126,7 @@ def test_beams(family, attention, trim):
 def two_turns(model: Any, inputs: dict[str, Any]) -> tuple[Any, torch.Tensor]:
     """What ``generate`` returns for a question after an answer, and the positions of all that the model has run."""
     first = greedy(model, inputs)
-    cache = first.past_key_values
+    cache = cache_of(first)
     ids = torch.cat([first.sequences, torch.tensor([[11, 12, 13]] * 3)], 1)
     mask = torch.cat([inputs["attention_mask"], torch.ones(3, ids.shape[1] - inputs["input_ids"].shape[1])], 1)
     turn = {"input_ids": ids, "attention_mask": mask.long()}
@@ -134,9 +134,9 @@ def two_turns(model: Any, inputs: dict[str, Any]) -> tuple[Any, torch.Tensor]:
     positions = model._prepare_position_ids_for_generation(inputs["input_ids"], dict(inputs))
     positions = torch.cat([positions, positions[..., -1:] + torch.arange(1, 4)], -1)
     assert positions.shape[-1] == known
-    later = model._prepare_position_ids_for_generation(ids, turn | {"past_key_values": cache})[..., known:]
+    later = model._prepare_position_ids_for_generation(ids, turn | {CACHE: cache})[..., known:]
     later = later.expand(*positions.shape[:-1], -1)
-    second = greedy(model, turn, 3, past_key_values=cache)
+    second = greedy(model, turn, 3, **{CACHE: cache})
     return second, torch.cat([positions, later], -1)
 
 
@@ -231,7 +231,7 @@ def test_a_plain_call_and_its_continuation(family):
     with STSimDiff(retention=RETENTION).attach(model) as attached, torch.no_grad():
         out = model(**inputs, position_ids=positions, use_cache=True)
         mask = torch.cat([inputs["attention_mask"], torch.ones(3, 1, dtype=torch.int64)], 1)
-        following = {"input_ids": torch.tensor([[20]] * 3), "past_key_values": out.past_key_values}
+        following = {"input_ids": torch.tensor([[20]] * 3), CACHE: cache_of(out)}
         with pytest.raises(StgraphError, match="needs position_ids"):
             model(**following, attention_mask=mask)
         again = model(**following, attention_mask=mask, position_ids=positions[..., -1:] + 1)
@@ -267,7 +267,7 @@ def test_half_precision():
     for trim in ("before", "inside"):
         with STSimDiff(retention=RETENTION).attach(model, trim=trim) as attached:
             out = greedy(model, inputs)
-        assert out.past_key_values.layers[-1].keys.dtype == torch.bfloat16
+        assert cache_of(out).layers[-1].keys.dtype == torch.bfloat16
         assert len(attached.selection) == sum(attached.selection.budget)
 
 
@@ -388,8 +388,8 @@ def test_two_models_at_once_in_two_threads():
     [
         ({"cache_implementation": "static"}, "cache_implementation is 'static'"),
         ({"prefill_chunk_size": 8}, "prefill_chunk_size cannot be used"),
-        ({"past_key_values": "static"}, "needs an empty DynamicCache"),
-        ({"past_key_values": "filled"}, "needs an empty DynamicCache"),
+        ({"given": "static"}, "needs an empty DynamicCache"),
+        ({"given": "filled"}, "needs an empty DynamicCache"),
         ({"padding": "right"}, "padded on the left"),
         ({"missing": "video_grid_thw"}, "video_grid_thw is missing"),
         ({"missing": "placeholder"}, "the videos have 24 tokens, but input_ids hold 23 placeholders"),
@@ -400,15 +400,15 @@ def test_what_would_be_wrong_is_refused(options, message):
     options = dict(options)
     if options.pop("padding", None):
         inputs["attention_mask"][:, -1] = 0
-    missing = options.pop("missing", None)
+    missing, given = options.pop("missing", None), options.pop("given", None)
     if missing == "placeholder":
         inputs["input_ids"][0, (inputs["input_ids"][0] == VIDEO).nonzero()[0]] = 9
     elif missing:
         del inputs[missing]
-    if options.get("past_key_values") == "static":
-        options["past_key_values"] = StaticCache(config=model.config.get_text_config(), max_cache_len=128)
-    elif options.get("past_key_values") == "filled":
-        options["past_key_values"] = cache = DynamicCache()
+    if given == "static":
+        options[CACHE] = StaticCache(config=model.config.get_text_config(), max_cache_len=128)
+    elif given == "filled":
+        options[CACHE] = cache = DynamicCache()
         cache.update(torch.zeros(1, 2, 3, 8), torch.zeros(1, 2, 3, 8), 0)
     with STSimDiff().attach(model), pytest.raises(StgraphError, match=message):
         model.generate(**inputs, max_new_tokens=2, **options)
@@ -427,20 +427,20 @@ def test_calls_that_cannot_be_understood_are_refused():
         with pytest.raises(StgraphError, match="pass these, not inputs_embeds"):
             model(inputs_embeds=model.get_input_embeddings()(ids), pixel_values_videos=inputs["pixel_values_videos"])
         out = greedy(model, inputs)
-        cache = out.past_key_values
+        cache = cache_of(out)
         with pytest.raises(StgraphError, match="input_ids nothing beyond them"):
-            greedy(model, {"input_ids": out.sequences[:, -1:]}, past_key_values=cache)
+            greedy(model, {"input_ids": out.sequences[:, -1:]}, **{CACHE: cache})
         types = torch.zeros_like(out.sequences)
-        more = inputs | {"input_ids": out.sequences, "attention_mask": types + 1, "past_key_values": cache}
+        more = inputs | {"input_ids": out.sequences, "attention_mask": types + 1, CACHE: cache}
         more["mm_token_type_ids"] = types
         with pytest.raises(StgraphError, match="either both or not at all"):
-            greedy(model, {"input_ids": out.sequences, "mm_token_type_ids": types}, past_key_values=cache)
+            greedy(model, {"input_ids": out.sequences, "mm_token_type_ids": types}, **{CACHE: cache})
         with pytest.raises(StgraphError, match="new ones cannot follow them"):
             greedy(model, more)
         with pytest.raises(
             StgraphError, match="the pruned prompt has 1 sequences, but the call that goes on from it 2"
         ):
-            greedy(model, {"input_ids": out.sequences.repeat(2, 1)}, past_key_values=cache)
+            greedy(model, {"input_ids": out.sequences.repeat(2, 1)}, **{CACHE: cache})
         with pytest.raises(StgraphError, match="pass that, not mm_encoder_outputs"):
             model(input_ids=ids, mm_encoder_outputs={"video": model.get_video_features})
         with pytest.raises(StgraphError, match="new ones cannot follow them"):
@@ -464,7 +464,7 @@ def test_models_that_do_not_fit_are_refused(monkeypatch):
             STSimDiff().attach(model, trim="inside")
     with monkeypatch.context() as patch:
         patch.setattr(masking_utils, "create_causal_mask", lambda config, inputs_embeds: None)
-        with pytest.raises(StgraphError, match=f"needs transformers 5.23 or later, but this is {__version__}"):
+        with pytest.raises(StgraphError, match=f"the masks of transformers {__version__} do not fit layers"):
             STSimDiff().attach(model, trim="inside")
     text = model_of("llava_onevision").config.text_config
     monkeypatch.setattr(text, "layer_types", ["full_attention", "sliding_attention"] * 2)

@@ -17,7 +17,7 @@ from transformers.generation.candidate_generator import PromptLookupCandidateGen
 from stgraph import StgraphError, STSimDiff
 
 from .test_attachment import RETENTION, ROWS, TRIM_LAYER, greedy, hidden_columns, model_of, trims
-from .zoo import FAMILIES, masked_run
+from .zoo import CACHE, FAMILIES, cache_of, masked_run
 
 GUESSING = [name for name in FAMILIES if name != "qwen3_5"]
 """transformers calls Qwen3.5 stateful and refuses to guess for it."""
@@ -82,7 +82,7 @@ def test_guessed_tokens_change_nothing(family, trim, way, monkeypatch):
     assert torch.equal(fast.sequences, plain.sequences)
     assert attached.selection.digest == selected.digest
     torch.testing.assert_close(torch.stack(fast.logits), torch.stack(plain.logits), atol=1e-4, rtol=0)
-    lengths = [[layer.keys.shape[2] for layer in out.past_key_values.layers] for out in (fast, plain)]
+    lengths = [[layer.keys.shape[2] for layer in cache_of(out).layers] for out in (fast, plain)]
     assert lengths[0] == lengths[1]
     assert seen[0] > inputs["input_ids"].shape[1], "the first pass holds guesses"
     assert sum(seen) - inputs["input_ids"].shape[1] > len(fast.logits) - 1, "some guesses are wrong"
@@ -100,7 +100,7 @@ def test_guessed_tokens_change_nothing_in_a_later_turn(family, trim):
             more = torch.cat([first.sequences, torch.tensor([[20, 21, 7]])], 1)
             following = {"input_ids": more, "attention_mask": torch.ones_like(more)}
             seen, handle = passes(model)
-            answers.append(greedy(model, following, **LONG, **options, past_key_values=first.past_key_values))
+            answers.append(greedy(model, following, **LONG, **options, **{CACHE: cache_of(first)}))
             handle.remove()
     assert seen[0] > 4, "the first pass holds guesses"
     assert torch.equal(answers[0].sequences, answers[1].sequences)
@@ -175,7 +175,7 @@ def test_a_model_that_is_no_video_llm():
 
 def test_transformers_that_are_too_old(monkeypatch):
     monkeypatch.setattr(sys.modules["transformers"], "__version__", "4.57.1")
-    with pytest.raises(StgraphError, match=r"needs transformers 5\.18 or later, but this is 4\.57\.1; upgrade"):
+    with pytest.raises(StgraphError, match=r"needs transformers 5\.23 or later, but this is 4\.57\.1; install"):
         STSimDiff().attach(model_of("llava_onevision"))
 
 
@@ -233,7 +233,7 @@ def test_pruning_is_exact_with_other_attention(family, trim, other_attention):
         guessed = greedy(model, alone, **LOOKUP)
         more = torch.cat([single.sequences, torch.tensor([[20, 21, 22]])], 1)
         following = {"input_ids": more, "attention_mask": torch.ones_like(more)}
-        later = greedy(model, following, past_key_values=single.past_key_values)
+        later = greedy(model, following, **{CACHE: cache_of(single)})
     for given, out, selection in ((inputs, batch, selections[0]), (alone, single, selections[1])):
         hidden = hidden_columns(given, selection, trim, TRIM_LAYER)
         reference = masked_run(model_of(family), given, out.sequences, hidden)
@@ -242,7 +242,7 @@ def test_pruning_is_exact_with_other_attention(family, trim, other_attention):
         torch.testing.assert_close(torch.stack(out.logits), torch.stack(single.logits), atol=1e-4, rtol=0)
     with STSimDiff(retention=RETENTION).attach(model_of(family), trim=trim):
         first = greedy(model_of(family), alone)
-        expected = greedy(model_of(family), following, past_key_values=first.past_key_values)
+        expected = greedy(model_of(family), following, **{CACHE: cache_of(first)})
     torch.testing.assert_close(torch.stack(later.logits), torch.stack(expected.logits), atol=1e-4, rtol=0)
 
 

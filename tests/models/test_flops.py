@@ -14,7 +14,7 @@ from benchmarks import efficiency
 from stgraph import STSimDiff
 from stgraph.models.flops import MODELS, Decoder, VideoLLM, VisionTower, projector, selection
 
-from .zoo import FAMILIES, PATCH, SIDE, VISION
+from .zoo import CACHE, FAMILIES, PATCH, SIDE, VISION, cache_of
 
 LLM = Decoder(layers=28, width=3584, heads=28, key_value_heads=4, head_size=128, mlp=18944, vocabulary=152064)
 
@@ -49,7 +49,7 @@ def test_prefill_and_decode_equal_what_torch_counts(family):
                 input_ids=ids,
                 position_ids=positions,
                 attention_mask=torch.ones(1, known + tokens, dtype=torch.int64),
-                past_key_values=cache,
+                **{CACHE: cache},
                 logits_to_keep=1,
             ),
         )
@@ -72,7 +72,7 @@ def test_a_pruned_prompt_takes_what_its_tokens_in_each_layer_take(trim):
     with STSimDiff(retention=0.3).attach(model, trim=trim):
         work = lambda: found.append(model(**inputs, use_cache=True, logits_to_keep=1))  # noqa: E731
         total = counted(model, *parts, work=work)
-    lengths = [layer.keys.shape[2] for layer in found[0].past_key_values.layers]
+    lengths = [layer.keys.shape[2] for layer in cache_of(found[0]).layers]
     assert (len(set(lengths)) > 1) == (trim == "inside")
     assert total + decoder.head == decoder.prefill(lengths, causal=False)
 
@@ -165,7 +165,7 @@ def test_the_benchmark_says_what_the_decoder_was_given():
         attached = selector.attach(model, trim=setting.trim) if setting.trim else nullcontext()
         with attached:
             out = model.generate(**inputs, max_new_tokens=1, do_sample=False, return_dict_in_generate=True)
-        lengths = [layer.keys.shape[2] for layer in out.past_key_values.layers]
+        lengths = [layer.keys.shape[2] for layer in cache_of(out).layers]
         assert row["cache_bytes"] == decoder.cache_bytes(lengths, value=4)
         assert row["prefill_flops"] == decoder.prefill(lengths)
     text = efficiency.table(rows)

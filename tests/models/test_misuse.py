@@ -16,7 +16,7 @@ from stgraph import StgraphError, STSimDiff
 from stgraph.models.internvl import InternVL
 
 from .test_attachment import RETENTION, greedy, model_of, trims
-from .zoo import FAMILIES, VIDEO
+from .zoo import CACHE, FAMILIES, VIDEO, cache_of
 
 FAMILY = "qwen2_5_vl"
 
@@ -135,7 +135,7 @@ def test_a_conversation_that_began_in_another_block():
     attached = STSimDiff(retention=RETENTION).attach(model)
     with attached:
         out = greedy(model, inputs)
-    more = {"input_ids": torch.cat([out.sequences, torch.tensor([[9, 10]])], 1), "past_key_values": out.past_key_values}
+    more = {"input_ids": torch.cat([out.sequences, torch.tensor([[9, 10]])], 1), CACHE: cache_of(out)}
     with STSimDiff(retention=RETENTION).attach(model), pytest.raises(StgraphError, match="pruned in another with bl"):
         greedy(model, more)
     with attached:
@@ -279,3 +279,68 @@ def test_a_mask_that_is_not_one_number_a_token(family):
         pytest.raises(StgraphError, match=rf"attention_mask must be \(1, {length}\) as input_ids are, got \(1, 1, "),
     ):
         model(**inputs | {"attention_mask": torch.zeros(1, 1, length, length)})
+
+
+# -- started, or not --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_attached_and_never_started_warns_once():
+    model = fresh()
+    attached = STSimDiff(retention=RETENTION).attach(model)
+    plain = model_of(FAMILY)(**film(4)).logits
+    with pytest.warns(UserWarning, match="attached to this model and never started, so the model sees all tokens"):
+        logits = model(**film(4)).logits
+    assert torch.equal(logits, plain)
+    model(**film(4))  # once
+    assert attached.selection is None
+    assert "not at work: use it as 'with ...:', or call start()" in repr(attached)
+    assert not model._forward_pre_hooks
+
+
+def test_start_and_stop():
+    model = fresh()
+    attached = STSimDiff(retention=RETENTION).attach(model).start()
+    assert repr(attached) == ("<STSimDiff on Qwen2_5_VLForConditionalGeneration, trim='before', at work>")
+    inside = greedy(model, film(4)).sequences[0].tolist()
+    with pytest.raises(StgraphError, match="attached to this model already; leave its with block first, or stop it"):
+        attached.start()
+    attached.stop()
+    attached.stop()
+    assert not model._forward_pre_hooks
+    assert "generate" not in vars(model)
+    assert inside == answer(model)
+    assert greedy(model, film(4)).sequences.tolist() == greedy(model_of(FAMILY), film(4)).sequences.tolist()
+
+
+def test_a_selection_is_that_of_the_thread_that_asks():
+    model, lengths, found = model_of(FAMILY), (4, 6), {}
+    barrier = threading.Barrier(2)
+    with STSimDiff(retention=RETENTION).attach(model) as attached:
+
+        def ask(length: int) -> None:
+            greedy(model, film(length), 1)
+            barrier.wait(30)
+            found[length] = (len(attached.selection.mask), attached.tokens_per_layer)
+
+        threads = [threading.Thread(target=ask, args=(length,)) for length in lengths]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        latest = len(attached.selection.mask)
+    assert {length: n for length, (n, _) in found.items()} == {4: 24, 6: 36}
+    assert latest in (24, 36)
+
+
+def test_a_prompt_longer_than_the_model_was_made_for(monkeypatch):
+    family = "llava_onevision"
+    model, inputs = model_of(family), film(8, family=family)
+    monkeypatch.setattr(model.config.text_config, "max_position_embeddings", 30)
+    message = (
+        "the prompt has 41 positions, its videos 33 tokens, and the model was made for 30; sample fewer frames: 5 of "
+        "the 8 time steps fit"
+    )
+    with STSimDiff(retention=RETENTION).attach(model), pytest.raises(StgraphError, match=message):
+        greedy(model, inputs)
+    with STSimDiff(retention=RETENTION).attach(model):
+        greedy(model, film(5, family=family), 1)

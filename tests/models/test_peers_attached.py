@@ -14,7 +14,7 @@ from stgraph.budget import ceil_share
 from stgraph.selectors import SELECTORS, Selector
 
 from .test_attachment import RETENTION, ROWS, greedy, hidden_columns, model_of
-from .zoo import FAMILIES, VIDEO, masked_run
+from .zoo import FAMILIES, VIDEO, cache_of, masked_run
 
 names = pytest.mark.parametrize("name", list(SELECTORS))
 families = pytest.mark.parametrize("family", ["llava_onevision", "qwen2_5_vl", "qwen3_vl"])
@@ -58,7 +58,7 @@ def test_a_batch_sees_the_kept_tokens_with_what_they_took_in(name, family):
         visual = (selection.batch == video) & ~separator
         assert int((selection.mask & visual).sum()) == budget == ceil_share(RETENTION, int(visual.sum()))
     expected = int((inputs["attention_mask"].bool() & ~hidden[0]).sum(1).max()) + 1
-    assert {layer.keys.shape[2] for layer in out.past_key_values.layers} == {expected}
+    assert {layer.keys.shape[2] for layer in cache_of(out).layers} == {expected}
 
 
 @names

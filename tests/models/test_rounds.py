@@ -22,7 +22,7 @@ from stgraph.selectors.rounds import Step
 
 from .literal import FrameFusionVideo, LiteralRun, ReleaseVideo, StaircaseVideo
 from .test_attachment import TRIM_LAYER, greedy, hidden_columns, state, two_turns
-from .zoo import FAMILIES, LAYERS, VIDEO, masked_run
+from .zoo import FAMILIES, LAYERS, VIDEO, cache_of, masked_run
 
 RETENTION = 0.4
 ROWS = ([4], [4, 4], [])
@@ -115,7 +115,7 @@ def test_every_step_equals_the_literal_run(family, name, attention, way):
     if way == "one":
         separators = len(attached.selection) - attached.selection.budget[0]
         text = int((inputs["input_ids"] != VIDEO).sum())
-        lengths = [layer.keys.shape[2] for layer in out.past_key_values.layers]
+        lengths = [layer.keys.shape[2] for layer in cache_of(out).layers]
         counts = attached.tokens_per_layer[0]
         assert lengths[-1] == counts[-1] + separators + text + 2
         assert [a - b for a, b in pairwise(lengths)] >= [a - b for a, b in pairwise(counts)]
@@ -385,7 +385,7 @@ def test_half_precision(name):
     model, inputs = FAMILIES["qwen3_vl"].build("sdpa").bfloat16(), FAMILIES["qwen3_vl"].inputs(ROWS)
     with ALL_WAYS[name].attach(model) as attached:
         out = greedy(model, inputs)
-    assert out.past_key_values.layers[-1].keys.dtype == torch.bfloat16
+    assert cache_of(out).layers[-1].keys.dtype == torch.bfloat16
     assert [counts[-1] for counts in attached.tokens_per_layer] == list(attached.selection.budget)
 
 

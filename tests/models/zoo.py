@@ -11,6 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stgraph.compat import cache_name, cache_of
+
+__all__ = ["cache_of"]
+
+CACHE = cache_name()
+"""The name under which the installed transformers takes a cache."""
+
 IMAGE, VIDEO, START, END, PAD = 3, 4, 5, 6, 0
 PATCH, SIDE = 4, 16
 LAYERS = 4
