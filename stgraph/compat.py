@@ -15,15 +15,12 @@ import inspect
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache as cached
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from .errors import StgraphError
-
-if TYPE_CHECKING:
-    from .models.cut import Cut
 
 OLDEST = (5, 23)
 """The first release of transformers whose masks fit layers that hold different numbers of tokens."""
@@ -349,8 +346,11 @@ def norm_behind_attention(layer: nn.Module) -> nn.Module:
     )
 
 
-def cut_deepstack(cut: Cut, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The deepstack features of the columns that stay; they lie one after the other, in the order of their places."""
+def cut_deepstack(cut: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The deepstack features of the columns that stay of a :class:`stgraph.models.cut.Cut`.
+
+    They lie one after the other, in the order of their places.
+    """
     features = kwargs.get("deepstack_visual_embeds")
     if features is None:
         return {}

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from stgraph import Selection, Selector, Signals, StgraphError, VideoQA, VideoTokens
+from stgraph.compat import cache_name, cache_of
 from stgraph.models.attachment import adapter_of
 from stgraph.selectors.base import Ranking
 
@@ -125,7 +126,7 @@ class Reader:
             else:
                 out = self._prefill(seen.inputs(seen.prefix), attached, use_cache=True)
                 kept = [seen.tokens if attached is None else len(attached.selection)] * len(texts)  # type: ignore[arg-type]
-                cache = out.past_key_values
+                cache = cache_of(out)
                 begin = len(seen.prefix) + int(self.model.model.rope_deltas)
         if attached is None or attached.trim == "before":
             rows = list(self._behind(cache, begin, texts))
@@ -162,7 +163,7 @@ class Reader:
             inputs_embeds=self.model.get_input_embeddings()(ids[None]),
             attention_mask=mask[None, None],
             position_ids=places.expand(3, 1, -1),
-            past_key_values=cache,
+            **{cache_name(): cache},
             use_cache=True,
         ).last_hidden_state[0]
         last = torch.tensor(lengths).cumsum(0) - 1

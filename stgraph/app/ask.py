@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import StgraphError, check_choice, check_number
 from ..models.adapter import Adapter
-from ..models.attachment import Trim, adapter_of
+from ..models.attachment import Attachment, Trim, adapter_of
 from ..models.prompt import Prompt, has_torchvision, load_prompt
 from ..optional import quiet_transformers, require
 from ..selectors.base import Selector
@@ -147,7 +147,7 @@ class VideoQA:
         check_number("max_new_tokens", self.max_new_tokens, at_least=1, integer=True)
         adapter = self._adapter  # says now what does not fit
         if self.selector is not None:
-            self.selector.attach(self.model, trim=self.trim, layer=self.layer, adapter=adapter)
+            Attachment(self.selector, self.model, trim=self.trim, layer=self.layer, adapter=adapter)
 
     @property
     def _adapter(self) -> Adapter:

@@ -30,17 +30,18 @@ class FramePrompt(Prompt):
         tokenizer: of the language model.
         model: LLaVA-Video or NVILA.
         time_instruction: tell LLaVA-Video the length of the video and the times of its frames, as in its training;
-            NVILA is never told.
+            NVILA is never told. None goes by the model's ``add_time_instruction``.
     """
 
-    def __init__(self, tokenizer: Any, model: nn.Module, *, time_instruction: bool = True) -> None:
+    def __init__(self, tokenizer: Any, model: nn.Module, *, time_instruction: bool | None = None) -> None:
         self.tokenizer = tokenizer
-        self.time_instruction = time_instruction
         self._model = model
         self._config = cast(Any, model).config
+        told = getattr(self._config, "add_time_instruction", False)
+        self.time_instruction = told if time_instruction is None else time_instruction
 
     @classmethod
-    def from_folder(cls, folder: str | Path, model: nn.Module, *, time_instruction: bool = True) -> FramePrompt:
+    def from_folder(cls, folder: str | Path, model: nn.Module, *, time_instruction: bool | None = None) -> FramePrompt:
         """With the tokenizer of a folder, or of the ``llm`` folder in it.
 
         Raises:

@@ -1,4 +1,4 @@
-"""LLaVA-Video, and the other models that its authors publish as ``llava_qwen``.
+"""LLaVA-Video, and the other models that its authors publish as ``LlavaQwenForCausalLM``.
 
 Source: Zhang et al., "LLaVA-Video: Video Instruction Tuning With Synthetic Data" (2024), and the layout of the
 published LLaVA-Video-7B-Qwen2. Each frame becomes 27 × 27 patches, pooled to 14 × 14 tokens, with a newline token after
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,22 @@ from .. import compat
 from ..errors import StgraphError, check_choice
 from ..tokens import Grid, SeparatorLayout
 from .checkpoint import find_weights, read_json
+from .loading import check_entries
 from .siglip_qwen import (
     SiglipQwenConfig,
     SiglipQwenForConditionalGeneration,
     SiglipQwenModel,
     Source,
+    text_entries,
     text_settings,
     vision_settings,
 )
 
 NEWLINES: dict[str, SeparatorLayout] = {"grid": "row", "frame": "frame", "one_token": "trailing", "no_token": "none"}
 """``mm_newline_position`` -> where newline tokens lie."""
+
+VIDEO_STRIDE = 2
+"""By how much the original code shrinks the sides of a video's frames, whatever the configuration says."""
 
 POOLS = ("bilinear", "average", "max")
 
@@ -51,6 +57,7 @@ class LlavaVideoConfig(SiglipQwenConfig):
         mm_spatial_pool_stride: by how much a side shrinks.
         mm_newline_position: where newline tokens stand: ``grid`` (after each row), ``frame``, ``one_token`` (after the
             video) or ``no_token``.
+        add_time_instruction: tell the model the length of the video and the times of its frames.
     """
 
     model_type = "llava_video"
@@ -61,6 +68,7 @@ class LlavaVideoConfig(SiglipQwenConfig):
         mm_spatial_pool_mode: str = "bilinear",
         mm_spatial_pool_stride: int = 2,
         mm_newline_position: str = "grid",
+        add_time_instruction: bool = True,
         **kwargs: Any,
     ) -> None:
         check_choice("mm_spatial_pool_mode", mm_spatial_pool_mode, POOLS)
@@ -69,6 +77,7 @@ class LlavaVideoConfig(SiglipQwenConfig):
         self.mm_spatial_pool_mode = mm_spatial_pool_mode
         self.mm_spatial_pool_stride = mm_spatial_pool_stride
         self.mm_newline_position = mm_newline_position
+        self.add_time_instruction = add_time_instruction
         super().__init__(**kwargs)
 
     @property
@@ -138,24 +147,46 @@ class LlavaVideoForConditionalGeneration(SiglipQwenForConditionalGeneration):
     base = LlavaVideoModel
 
 
-def read_llava_video(folder: Path) -> Source:
-    """A published folder of type ``llava_qwen``.
+WORDS = (
+    *("mm_projector_type", "mm_spatial_pool_mode", "mm_spatial_pool_stride", "mm_newline_position"),
+    "add_time_instruction",
+)
+"""Entries of a published configuration that are also entries of ours."""
+
+
+def read_llava_video(folder: Path, overrides: Mapping[str, Any] | None = None) -> Source:
+    """A published folder of ``LlavaQwenForCausalLM``, whose ``model_type`` is ``llava`` or ``llava_qwen``.
+
+    What the original code does by itself is kept: videos are pooled by 2 whatever ``mm_spatial_pool_stride`` says, a
+    missing ``mm_newline_position`` means ``one_token``, and newlines are there only where ``mm_patch_merge_type`` is
+    spatial (after the whole video only where it says "unpad").
+
+    Args:
+        folder: as published.
+        overrides: entries that take the place of published ones. Here ``mm_spatial_pool_stride`` counts.
 
     Raises:
-        StgraphError: it is of a kind that cannot be loaded, or files are missing or broken.
+        StgraphError: it is of a kind that cannot be loaded, or files are missing or broken; an override is no entry.
     """
-    published = read_json(folder / "config.json")
+    published, overrides = read_json(folder / "config.json"), dict(overrides or {})
+    known = published.keys() | set(WORDS) | {"vision_config", "mm_patch_merge_type"} | text_entries()
+    check_entries(overrides, known, folder)
+    published |= {"mm_spatial_pool_stride": VIDEO_STRIDE} | overrides
     if published.get("add_faster_video"):
         raise StgraphError(
             f"{folder} is a slow-fast model (add_faster_video), which cannot be loaded; give one that sees every frame "
             "alike, as LLaVA-Video-7B-Qwen2"
         )
-    words = ("mm_projector_type", "mm_spatial_pool_mode", "mm_spatial_pool_stride", "mm_newline_position")
+    newline = published.get("mm_newline_position") or "one_token"
+    merge = str(published.get("mm_patch_merge_type") or "flat")
+    if not merge.startswith("spatial") or (newline == "one_token" and "unpad" not in merge):
+        newline = "no_token"
     text = text_settings(published)
+    words = {word: published[word] for word in WORDS if published.get(word) is not None}
     config = LlavaVideoConfig(
         vision_config=vision_settings(published.get("vision_config", {})),
         text_config=text,
         dtype=text["dtype"],
-        **{word: published[word] for word in words if published.get(word) is not None},
+        **words | {"mm_newline_position": newline},
     )
     return Source(folder, config, find_weights(folder), PREFIXES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import nn
 
-from ..errors import StgraphError
+from ..errors import StgraphError, nearest
 from ..optional import require
 from .checkpoint import find_weights, read_json, shortened
 
@@ -22,34 +22,64 @@ FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
 class Composed(NamedTuple):
     """A family that transformers has no class for, composed of its parts.
 
+    A published folder is told by the original class that its ``config.json`` names. Where it names none, by its
+    ``model_type``, or by the entries that only this family has: some folders say ``llava``, as other families do.
+
     Attributes:
         model: its class, as ``module:name``.
         read: what understands a published folder, as ``module:name``.
-        published: ``model_type`` in published folders; ``save_pretrained`` writes the name of the family.
+        architectures: names of the original classes.
+        kinds: ``model_type`` of published folders, where no other family has it.
+        entries: what every published configuration of the family holds.
     """
 
     model: str
     read: str
-    published: tuple[str, ...]
+    architectures: tuple[str, ...]
+    kinds: tuple[str, ...]
+    entries: tuple[str, ...]
+
+    def published(self, config: Mapping[str, Any]) -> bool:
+        """Whether this is a configuration that the authors of the family wrote."""
+        if config.get("architectures"):
+            return bool(set(self.architectures) & set(config["architectures"]))
+        return config.get("model_type") in self.kinds or set(self.entries) <= config.keys()
 
 
 COMPOSED = {
     "llava_video": Composed(
         "stgraph.models.llava_video:LlavaVideoForConditionalGeneration",
         "stgraph.models.llava_video:read_llava_video",
+        ("LlavaQwenForCausalLM",),
         ("llava_qwen",),
+        ("mm_vision_tower", "mm_projector_type", "mm_spatial_pool_mode"),
     ),
     "nvila": Composed(
         "stgraph.models.nvila:NvilaForConditionalGeneration",
         "stgraph.models.nvila:read_nvila",
+        ("LlavaLlamaModel", "VILAForCausalLM", "VILAForCasualLM"),
         ("llava_llama", "vila"),
+        ("llm_cfg", "vision_tower_cfg", "mm_projector_cfg"),
     ),
 }
-"""``model_type`` of this package -> how it is loaded."""
+"""``model_type`` of this package -> how it is loaded; ``save_pretrained`` writes that name."""
+
+OPTIONS = (
+    *("device_map", "max_memory", "offload_folder", "offload_buffers", "quantization_config"),
+    *("tp_plan", "tp_size", "device_mesh", "key_mapping", "experts_implementation", "fusion_config"),
+)
+"""Options of ``from_pretrained`` that are no entries of a configuration."""
 
 
 def load_model(
-    name_or_folder: str | Path, *, dtype: Any = "auto", attn_implementation: str = "sdpa", **options: Any
+    name_or_folder: str | Path,
+    *,
+    dtype: Any = "auto",
+    torch_dtype: Any = None,
+    attn_implementation: str = "sdpa",
+    device_map: Any = None,
+    quantization_config: Any = None,
+    **options: Any,
 ) -> nn.Module:
     """A video LLM that selectors can be attached to, ready to generate.
 
@@ -58,43 +88,102 @@ def load_model(
     Args:
         name_or_folder: a folder, or the name of a model on the Hub, which is downloaded where it is not cached yet.
         dtype: of the weights, ``"auto"`` for that of the checkpoint.
+        torch_dtype: the older name of the same.
         attn_implementation: see :meth:`stgraph.Selector.attach`.
-        options: of transformers' ``from_pretrained``, such as ``device_map``.
+        device_map: where the parts go, such as ``"auto"``; the model is then never to be moved, see :func:`is_placed`.
+        quantization_config: of transformers, such as ``BitsAndBytesConfig(load_in_4bit=True)``, which needs a GPU.
+        options: further ones of :data:`OPTIONS`, and any entry of the model's configuration, which it replaces.
 
     Raises:
-        StgraphError: there is no such model, it is no video LLM that is known, or its files are missing, broken,
-            pickled, or do not fit its configuration.
+        StgraphError: there is no such model, it is no video LLM that is known, an option is not known, or its files are
+            missing, broken, pickled, or do not fit its configuration.
     """
     from . import MODELS
 
     require("transformers", extra="models", needed_by="a video LLM")
-    if dtype != "auto" and not isinstance(getattr(torch, str(dtype).removeprefix("torch."), None), torch.dtype):
-        raise StgraphError(f"dtype must be auto or a dtype of torch such as bfloat16, got {dtype!r}")
-    kind = read_json(model_folder(name_or_folder, ["config.json"]) / "config.json").get("model_type")
-    family = next((name for name, composed in COMPOSED.items() if kind in composed.published), None)
+    dtype = _dtype(dtype, torch_dtype)
+    config = read_json(model_folder(name_or_folder, ["config.json"]) / "config.json")
+    kind = config.get("model_type")
+    family = next((name for name, composed in COMPOSED.items() if composed.published(config)), None)
     if family is None and kind not in MODELS:
-        known = sorted({*MODELS, *(name for composed in COMPOSED.values() for name in composed.published)})
+        known = sorted({*MODELS, *(name for composed in COMPOSED.values() for name in composed.kinds)})
+        named = ", ".join(config.get("architectures") or ["which names no class"])
         raise StgraphError(
-            f"{name_or_folder} is a model of type {kind!r}, which is no video LLM that is known; known are "
+            f"{name_or_folder} is a model of type {kind!r} ({named}), which is no video LLM that is known; known are "
             f"{', '.join(known)}, and docs/models.md tells how to add one"
         )
     folder = model_folder(name_or_folder)
-    options |= {"dtype": dtype, "attn_implementation": attn_implementation}
+    given = {"device_map": device_map, "quantization_config": quantization_config}
+    given = {name: value for name, value in given.items() if value is not None}
+    given |= {"dtype": dtype, "attn_implementation": attn_implementation}
+    given |= {name: options.pop(name) for name in OPTIONS if name in options}
     with _explained(folder):
         if family is not None:
-            source = _named(COMPOSED[family].read)(folder)
-            return cast(nn.Module, _named(COMPOSED[family].model).from_source(source, **options))
+            source = _named(COMPOSED[family].read)(folder, options)
+            return cast(nn.Module, _named(COMPOSED[family].model).from_source(source, **given))
         find_weights(folder)
+        check_entries(options, _entries(folder, config, kind), folder)
         model = _named(COMPOSED[kind].model if kind in COMPOSED else "transformers:AutoModelForImageTextToText")
-        loaded, info = model.from_pretrained(
-            folder, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options
-        )
-    if missing := sorted(info["missing_keys"]):  # transformers makes them up
-        raise StgraphError(
-            f"{folder} lacks {len(missing)} weights of the model that its config.json describes: {shortened(missing)}; "
-            "give the folder as it was published"
-        )
+        given |= {"use_safetensors": True, "trust_remote_code": False, "ignore_mismatched_sizes": True}
+        loaded, info = model.from_pretrained(folder, output_loading_info=True, **given, **options)
+    wrong = sorted(name for name, *_ in info["mismatched_keys"])
+    for found, fault in ((sorted(info["missing_keys"]), "lacks"), (wrong, "has other shapes for")):
+        if found:  # transformers makes them up
+            raise StgraphError(
+                f"{folder} {fault} {len(found)} weights of the model that its config.json describes: "
+                f"{shortened(found)}; give the folder as it was published"
+            )
     return cast(nn.Module, loaded)
+
+
+def is_placed(model: nn.Module) -> bool:
+    """Whether a model must stay where it is: it is quantised, or its parts were put on devices one by one."""
+    return getattr(model, "hf_device_map", None) is not None or getattr(model, "hf_quantizer", None) is not None
+
+
+def input_device(model: nn.Module) -> torch.device:
+    """Where a model takes its inputs, also where its weights are offloaded."""
+    embedding = cast(Any, model).get_input_embeddings()
+    hook = getattr(embedding, "_hf_hook", None)
+    for each in getattr(hook, "hooks", (hook,)):
+        if (device := getattr(each, "execution_device", None)) is not None:
+            return torch.device(device)
+    return cast(torch.device, next(embedding.parameters()).device)
+
+
+def check_entries(given: Iterable[str], known: Iterable[str], folder: Path) -> None:
+    """Raise :class:`StgraphError` unless all options are entries of a configuration."""
+    known = set(known) - {"model_type", "architectures", "transformers_version"}
+    for name in given:
+        if name not in known:
+            raise StgraphError(
+                f"{name!r} is neither an option of load_model nor an entry of the configuration of {folder}"
+                f"{nearest(name, {*known, *OPTIONS, 'dtype', 'attn_implementation'})}"
+            )
+
+
+def _dtype(dtype: Any, older: Any) -> Any:
+    """The dtype under either name: ``"auto"``, or one of torch."""
+    found = []
+    for name, value in (("dtype", dtype), ("torch_dtype", older)):
+        if value is None or value == "auto":
+            continue
+        known = getattr(torch, str(value).removeprefix("torch."), None)
+        if not isinstance(known, torch.dtype):
+            raise StgraphError(f"{name} must be auto or a dtype of torch such as bfloat16, got {value!r}")
+        found.append(known)
+    if len(set(found)) > 1:
+        raise StgraphError(f"dtype is {found[0]} and torch_dtype {found[1]}; give one of them")
+    return found[0] if found else "auto"
+
+
+def _entries(folder: Path, config: Mapping[str, Any], kind: str) -> set[str]:
+    """What the configuration of a folder that transformers reads may hold."""
+    if kind in COMPOSED:
+        return set(_named(COMPOSED[kind].model).config_class().to_dict()) | set(config)
+    from transformers import AutoConfig
+
+    return set(AutoConfig.from_pretrained(folder, trust_remote_code=False).to_dict()) | set(config)
 
 
 @contextmanager

@@ -19,12 +19,13 @@ from transformers import Qwen2Config
 from ..errors import StgraphError, check_choice
 from ..tokens import Grid, SeparatorLayout
 from .checkpoint import find_weights, read_json
-from .loading import load_tokenizer
+from .loading import check_entries, load_tokenizer
 from .siglip_qwen import (
     SiglipQwenConfig,
     SiglipQwenForConditionalGeneration,
     SiglipQwenModel,
     Source,
+    text_entries,
     text_settings,
     vision_settings,
 )
@@ -149,22 +150,30 @@ class NvilaForConditionalGeneration(SiglipQwenForConditionalGeneration):
     base = NvilaModel
 
 
-def read_nvila(folder: Path) -> Source:
-    """A published folder of type ``llava_llama`` or ``vila``, with one folder for each part inside.
+def read_nvila(folder: Path, overrides: Mapping[str, Any] | None = None) -> Source:
+    """A published folder of ``LlavaLlamaModel``, with one folder for each part inside.
 
     The placeholder is one id more than the vocabulary has, for which a row of zeros is appended to the embeddings and
     to the head.
 
+    Args:
+        folder: as published.
+        overrides: entries that take the place of those of ``config.json``, or of the language model's.
+
     Raises:
-        StgraphError: it is of a kind that cannot be loaded, or files are missing or broken.
+        StgraphError: it is of a kind that cannot be loaded, or files are missing or broken; an override is no entry.
     """
-    published = read_json(folder / "config.json")
+    published, overrides = read_json(folder / "config.json"), dict(overrides or {})
     if missing := [part for part in PARTS if not (folder / part).is_dir()]:
         raise StgraphError(
             f"{folder} has no folder {', '.join(missing)}; a model of this type is published as {', '.join(PARTS)}, so "
             "give the folder that holds them"
         )
     llm, tower, projector = (read_json(folder / part / "config.json") for part in PARTS)
+    texts = text_entries()
+    check_entries(overrides, {*published, *texts, "video_encoder"}, folder)
+    llm |= {name: overrides.pop(name) for name in texts & overrides.keys() - published.keys()}
+    published |= overrides
     _check(folder, "the language model", llm.get("model_type"), "qwen2")
     _check(folder, "the vision tower", tower.get("model_type"), "siglip_vision_model")
     _check(folder, "mm_vision_select_layer", published.get("mm_vision_select_layer", -2), -2)

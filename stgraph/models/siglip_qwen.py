@@ -344,6 +344,11 @@ def text_settings(published: Mapping[str, Any]) -> dict[str, Any]:
     return settings | {"dtype": published.get("torch_dtype", published.get("dtype"))}
 
 
+def text_entries() -> set[str]:
+    """Entries of a published configuration that are those of Qwen2."""
+    return {*(Qwen2Config().to_dict().keys() - PreTrainedConfig().to_dict().keys()), "rope_theta", "rope_scaling"}
+
+
 def _entries(published: Mapping[str, Any], kind: type[PreTrainedConfig]) -> dict[str, Any]:
     """Those that are particular to a kind of configuration."""
     particular = kind().to_dict().keys() - PreTrainedConfig().to_dict().keys()

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from stgraph import StgraphError
 from stgraph.models import MODELS, load_model
 from stgraph.models.checkpoint import INDEX, check_weights, find_weights, read_weights, shortened
-from stgraph.models.loading import COMPOSED
+from stgraph.models.loading import COMPOSED, input_device, is_placed
 
 from ..memory import peak_growth
 from .folders import (
@@ -163,10 +163,9 @@ def test_nothing_is_read_before_all_is_checked(folder, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["bert", None, "llava_mistral"])
 def test_a_model_of_another_kind(folder, kind):
-    write_json(folder / "config.json", LLAVA_VIDEO | {"model_type": kind})
-    with pytest.raises(
-        StgraphError, match=f"is a model of type {kind!r}, which is no video LLM that is known; known are"
-    ) as caught:
+    write_json(folder / "config.json", LLAVA_VIDEO | {"model_type": kind, "architectures": ["LlavaMistralForCausalLM"]})
+    message = rf"is a model of type {kind!r} \(LlavaMistralForCausalLM\), which is no video LLM that is known"
+    with pytest.raises(StgraphError, match=message) as caught:
         load_model(folder)
     assert "qwen2_5_vl" in str(caught.value)
     assert "llava_qwen" in str(caught.value)
@@ -195,7 +194,11 @@ def test_models_of_transformers_are_loaded_too(qwen):
     ("options", "sentence"),
     [
         ({"attn_implementation": "none"}, r"cannot be loaded \(.*none.*\); check the options"),
-        ({"no_such_option": 1}, r"cannot be loaded \(.*no_such_option.*\); check the options"),
+        ({"no_such_option": 1}, "'no_such_option' is neither an option of load_model nor an entry of the configura"),
+        ({"device_mop": "auto"}, "'device_mop' is neither .* did you mean 'device_map'"),
+        ({"model_type": "llava"}, "'model_type' is neither an option of load_model nor an entry"),
+        ({"torch_dtype": "float99"}, "torch_dtype must be auto or a dtype of torch such as bfloat16, got 'float99'"),
+        ({"dtype": "bfloat16", "torch_dtype": torch.float16}, "dtype is torch.bfloat16 and torch_dtype torch.float16"),
         ({"dtype": "float99"}, "dtype must be auto or a dtype of torch such as bfloat16, got 'float99'"),
         ({"dtype": 16}, "dtype must be auto"),
     ],
@@ -203,6 +206,26 @@ def test_models_of_transformers_are_loaded_too(qwen):
 def test_options_that_are_not_known(qwen, folder, family, options, sentence):
     with pytest.raises(StgraphError, match=sentence):
         load_model(qwen if family == "qwen2_5_vl" else folder, **options)
+
+
+def test_entries_of_the_configuration_and_the_older_name_of_dtype(qwen):
+    model = load_model(qwen, torch_dtype="bfloat16", text_config={"rms_norm_eps": 0.5}, device_map="cpu")
+    assert model.dtype == torch.bfloat16
+    assert model.config.text_config.rms_norm_eps == 0.5
+    assert not is_placed(model), "a model on one device may be moved"
+    plain = load_model(qwen)
+    assert not is_placed(plain)
+    assert input_device(plain) == torch.device("cpu")
+
+
+def test_weights_of_another_architecture(qwen, tmp_path):
+    mixed = shutil.copytree(qwen, tmp_path / "mixed")
+    for file in mixed.glob("*.safetensors"):
+        file.unlink()
+    (mixed / INDEX).unlink()
+    write_shards(mixed, WEIGHTS, 1)
+    with pytest.raises(StgraphError, match=r"lacks \d+ weights of the model that its config\.json describes: .*; give"):
+        load_model(mixed)
 
 
 def test_their_missing_weights_are_not_made_up(qwen, tmp_path):
@@ -216,7 +239,7 @@ def test_their_missing_weights_are_not_made_up(qwen, tmp_path):
     with pytest.raises(StgraphError, match=r"lacks 1 weights .*up_proj\.weight"):
         load_model(broken)
     write_shards(broken, weights | {gone: torch.zeros(3, 5)}, 1)
-    with pytest.raises(StgraphError, match="cannot be loaded"):
+    with pytest.raises(StgraphError, match=r"has other shapes for 1 weights .*up_proj\.weight"):
         load_model(broken)
     (broken / "model.safetensors").unlink()
     with pytest.raises(StgraphError, match="holds neither"):

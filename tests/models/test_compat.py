@@ -145,9 +145,7 @@ def test_an_attention_without_a_known_attribute_is_refused(name):
 def test_an_older_release_is_refused(monkeypatch):
     monkeypatch.setattr(compat, "OLDEST", (99,))
     version = re.escape(transformers.__version__)
-    with pytest.raises(
-        StgraphError, match=f"needs transformers 99 or later, but this is {version}"
-    ):
+    with pytest.raises(StgraphError, match=f"needs transformers 99 or later, but this is {version}"):
         Attachment(STSimDiff(), model_of(FAMILY))
 
 

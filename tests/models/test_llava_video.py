@@ -262,6 +262,71 @@ def test_variants_that_cannot_be_loaded(tmp_path, entries, sentence):
         load_model(tmp_path)
 
 
+# -- folders as they are published ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["llava", "llava_qwen"])
+@pytest.mark.parametrize("named", [True, False])
+def test_published_folders_are_told_by_class_and_entries(tmp_path, kind, named):
+    """LLaVA-Video-7B-Qwen2 says ``llava``, as the models of another family do; others of its authors ``llava_qwen``."""
+    write_llava_video(tmp_path, model_type=kind, **({} if named else {"architectures": None}))
+    assert load_model(tmp_path).config.model_type == "llava_video"
+
+
+def test_another_family_of_the_same_type_is_refused(tmp_path):
+    write_llava_video(tmp_path, model_type="llava", architectures=["LlavaForConditionalGeneration"])
+    with pytest.raises(StgraphError, match=r"of type 'llava' \(LlavaForConditionalGeneration\), which is no video LLM"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("entries", "position"),
+    [
+        ({}, "grid"),
+        ({"mm_newline_position": None}, "one_token"),
+        ({"mm_newline_position": "one_token", "mm_patch_merge_type": "spatial"}, "no_token"),
+        ({"mm_patch_merge_type": "flat"}, "no_token"),
+        ({"mm_patch_merge_type": None}, "no_token"),
+    ],
+)
+def test_newlines_are_where_the_original_puts_them(tmp_path, entries, position):
+    write_llava_video(tmp_path, **entries)
+    assert load_model(tmp_path).config.mm_newline_position == position
+
+
+def test_what_the_original_does_whatever_the_configuration_says(tmp_path):
+    write_llava_video(tmp_path, mm_spatial_pool_stride=4)
+    model, pixels = load_model(tmp_path), film()
+    assert model.config.mm_spatial_pool_stride == 2
+    with torch.no_grad():
+        found = model.model.get_video_features(pixels).pooler_output
+    torch.testing.assert_close(found, video_tokens(pixels), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_whether_times_are_told_is_read(tmp_path, said):
+    write_llava_video(tmp_path, add_time_instruction=said)
+    model = load_model(tmp_path)
+    prompt = FramePrompt.from_folder(tmp_path, model)
+    assert model.config.add_time_instruction is said
+    assert prompt.time_instruction is said
+    assert FramePrompt.from_folder(tmp_path, model, time_instruction=not said).time_instruction is not said
+
+
+def test_entries_are_replaced_by_keyword(folder):
+    model, pixels = load_model(folder, mm_spatial_pool_mode="average", rope_theta=5e5, torch_dtype="float64"), film()
+    assert model.config.text_config.rope_parameters["rope_theta"] == 5e5
+    assert model.dtype == torch.float64
+    with torch.no_grad():
+        found = model.model.get_video_features(pixels.double()).pooler_output
+    torch.testing.assert_close(found.float(), video_tokens(pixels, "average"), atol=1e-5, rtol=1e-5)
+    assert load_model(folder, mm_spatial_pool_stride=3).config.mm_spatial_pool_stride == 3
+    with pytest.raises(StgraphError, match=r"'mm_spatial_pool' is neither .*; did you mean 'mm_spatial_pool_"):
+        load_model(folder, mm_spatial_pool="average")
+    with pytest.raises(StgraphError, match="mm_spatial_pool_mode must be one of bilinear, average, max"):
+        load_model(folder, mm_spatial_pool_mode="area")
+
+
 # -- prompts -----------------------------------------------------------------------------------------------------------
 
 

@@ -344,3 +344,25 @@ def test_a_prompt_longer_than_the_model_was_made_for(monkeypatch):
         greedy(model, inputs)
     with STSimDiff(retention=RETENTION).attach(model):
         greedy(model, film(5, family=family), 1)
+
+
+# -- compiled inside the block ----------------------------------------------------------------------------------------
+
+
+@trims
+@pytest.mark.parametrize("before", [False, True], ids=["compiled inside", "compiled before"])
+def test_a_model_may_be_compiled_once_it_is_attached(trim, before):
+    """Hooks are seen by no compiler; code that was compiled before there were hooks is compiled anew."""
+    model, inputs = fresh(), film(4)
+    full = model_of(FAMILY)(**inputs).logits
+    with STSimDiff(retention=RETENTION).attach(model_of(FAMILY), trim=trim), torch.no_grad():
+        expected = model_of(FAMILY)(**inputs).logits
+    compiled = torch.compile(model, backend="eager")
+    with torch.no_grad():
+        if before:
+            compiled(**inputs)
+        with STSimDiff(retention=RETENTION).attach(model, trim=trim):
+            assert torch.equal(compiled(**inputs).logits, expected)
+            assert torch.equal(compiled.generate(**inputs, max_new_tokens=1)[0, -1], expected[0, -1].argmax())
+        torch.testing.assert_close(compiled(**inputs).logits, full, atol=1e-5, rtol=0)
+    torch.compiler.reset()

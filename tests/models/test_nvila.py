@@ -232,6 +232,18 @@ def test_parts_that_cannot_be_loaded(tmp_path, part, entries, sentence):
         load_model(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["llava_llama", "vila", "llava"])
+def test_published_folders_are_told_by_class_and_entries(tmp_path, kind):
+    write_nvila(tmp_path, model_type=kind)
+    assert load_model(tmp_path).config.model_type == "nvila"
+    write_json(tmp_path / "config.json", {**NVILA, "model_type": kind, "architectures": None})
+    model = load_model(tmp_path, rope_theta=5e5, video_encoder={"pool_sizes": [[1, 3, 3]]})
+    assert model.config.text_config.rope_parameters["rope_theta"] == 5e5
+    assert model.config.pool_size == [1, 3, 3]
+    with pytest.raises(StgraphError, match="'pool_size' is neither an option of load_model nor an entry"):
+        load_model(tmp_path, pool_size=[1, 1, 1])
+
+
 def test_parts_that_are_missing(tmp_path):
     write_json(tmp_path / "config.json", NVILA)
     (tmp_path / "llm").mkdir()
