@@ -122,7 +122,7 @@ def load_model(
             source = _named(COMPOSED[family].read)(folder, options)
             return cast(nn.Module, _named(COMPOSED[family].model).from_source(source, **given))
         find_weights(folder)
-        check_entries(options, _entries(folder, config, kind), folder)
+        check_entries(options, _entries(folder, config, str(kind)), folder)
         model = _named(COMPOSED[kind].model if kind in COMPOSED else "transformers:AutoModelForImageTextToText")
         given |= {"use_safetensors": True, "trust_remote_code": False, "ignore_mismatched_sizes": True}
         loaded, info = model.from_pretrained(folder, output_loading_info=True, **given, **options)
