@@ -231,6 +231,11 @@ class VideoTokens:
         size = f"{len(self)} tokens × {self.features.shape[1]} {dtype}"
         return f"VideoTokens({size}, grids {grids}, {self.num_separators} separators)"
 
+    def _repr_html_(self) -> str:
+        from .viz.cards import tokens_card
+
+        return tokens_card(self)
+
     @property
     def num_videos(self) -> int:
         """Number of videos in the batch."""

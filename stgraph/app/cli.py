@@ -429,6 +429,29 @@ def explain(
 
 
 @app.command()
+def draw(
+    output: Annotated[Path, typer.Argument(help="Folder of a compress run.", show_default=False)],
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--kind",
+            "-k",
+            help="explorer (a page), or graph, river, communities, dendrogram, barcode, events, filmstrip, difference, "
+            "kept, sizes, weights (a figure).",
+        ),
+    ] = "explorer",
+    to: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--to", help="File to write; in the run's folder by default.", show_default=False),
+    ] = None,
+) -> None:
+    """Draw a finished run: its graph to turn and to ask, or one picture."""
+    from .draw import draw as drawn
+
+    typer.echo(f"picture {drawn(output, kind, to)}")
+
+
+@app.command()
 def sample(
     path: Annotated[Path, typer.Argument(help="Video file to write.")] = Path("sample.mp4"),
     seed: Annotated[int, typer.Option(help="Of the scenery.")] = 0,

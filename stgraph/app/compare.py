@@ -92,6 +92,11 @@ class Comparison:
     results: list[Result]
     failures: list[Failure]
 
+    def _repr_html_(self) -> str:
+        from ..viz.cards import comparison_card
+
+        return comparison_card(self)
+
     @property
     def notes(self) -> list[str]:
         """Settings that did not apply to all rows, and rows that could not be run, a sentence each."""

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import StgraphError, readable
 from .cache import Cache, encoded_key, video_key
@@ -20,6 +21,7 @@ from .progress import Report, silent
 
 if TYPE_CHECKING:
     import torch
+    from matplotlib.figure import Figure
     from torch import Tensor
 
     from ..sample import SampleEvent
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from ..signals import Signals
     from ..tokens import VideoTokens
     from ..video import Video
+    from ..viz.explorer import Explorer
+    from ..viz.scene import Scene
 
 FLOORS = ("random", "uniform")
 """Selectors that every table shows first."""
@@ -59,6 +63,24 @@ class Run:
     def notes(self) -> tuple[str, ...]:
         """What the reader and the selector said that a user should know."""
         return (*self.video.notes, *self.selection.notes)
+
+    @cached_property
+    def scene(self) -> Scene:
+        """The run, ready to be drawn."""
+        from ..viz.scene import scene
+
+        return scene(self.selection, self.video, self.tokens)
+
+    def show(self) -> Explorer:
+        """The explorer of this run: a widget in a notebook, ``.save(path)`` makes it a page."""
+        return self.scene.explore()
+
+    def draw(self, kind: str, **options: Any) -> Figure:
+        """One picture of this run; kinds are those of :data:`stgraph.viz.KINDS`."""
+        return self.scene.draw(kind, **options)
+
+    def _repr_html_(self) -> str:
+        return self.selection._repr_html_()
 
 
 @dataclass(frozen=True, eq=False)
@@ -302,22 +324,26 @@ def _draw(run: Run, folder: Path, progress: Report) -> None:
 
 
 def _report(run: Run, path: Path) -> None:
+    from ..graph import build_graph
     from ..selectors.simdiff import STSimDiff
     from ..viz.report import write_report
+    from ..viz.saved import save_graph
 
     selector = run.config.selector()
     found = selector.analyse(run.tokens) if isinstance(selector, STSimDiff) else None
+    graph = found.graph if found else build_graph(run.tokens)
+    save_graph(path.parent, graph, run.video)
     write_report(
         path,
         video=run.video,
         tokens=run.tokens,
         selection=run.selection,
-        graph=found.graph if found else None,
+        graph=graph,
         partition=found.partition if found else None,
         difference=found.difference if found else None,
         quality=list(run.quality.items()),
         config=run.config.data,
-        seconds={**run.seconds, **run.selection.seconds},
+        seconds=run.seconds,
         versions=versions(run.tokens.device),
     )
 

@@ -65,6 +65,11 @@ class Partition:
         counts = f"{self.num_communities} communities of {len(self.labels)} vertices"
         return f"Partition({counts}, largest {largest}, {self.method})"
 
+    def _repr_html_(self) -> str:
+        from ..viz.cards import partition_card
+
+        return partition_card(self)
+
     # -- quality on a graph: the one it was found in, or another over the same vertices -------------------------------
 
     def modularity(self, graph: SpatioTemporalGraph, resolution: float = 1.0) -> float:

@@ -35,6 +35,11 @@ class Difference:
     def __repr__(self) -> str:
         return f"Difference({int(self.marked.sum())} of {len(self.marked)} tokens marked, {self.method})"
 
+    def _repr_html_(self) -> str:
+        from ..viz.cards import difference_card
+
+        return difference_card(self)
+
     def events(self, graph: SpatioTemporalGraph, min_size: int = 1) -> list[Event]:
         """The marked tokens joined in space and time into events, in order of their first frame.
 

@@ -1,19 +1,29 @@
-"""Events: marked tokens joined in space and time."""
+"""Events: marked tokens joined in space and time, parted at shot boundaries."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import StgraphError, check_number
 from ..graph import SpatioTemporalGraph
 
+EventKind = Literal["local", "cut", "transition"]
+"""What an event is: a part of the picture, a cut (one busy frame), or a transition (several busy frames in a row)."""
+
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens: a set of marked tokens that touch in space and time (26-neighbourhood).
+    """Something that happens: marked tokens that touch in space and time (26-neighbourhood).
+
+    A frame in which more than half of the tokens are marked is busy. Busy frames in a row are one event of their own,
+    whether their tokens touch or not, and no other event passes through them: so a shot boundary parts what happens
+    before it from what happens after it.
 
     Attributes:
         video: number of the video.
@@ -24,6 +34,7 @@ class Event:
         mass: sum of their difference scores.
         peak_frame: frame with the largest sum of scores.
         vertices: their vertices, ascending.
+        kind: ``"cut"`` for one busy frame, ``"transition"`` for several in a row, ``"local"`` for all others.
     """
 
     video: int
@@ -34,6 +45,7 @@ class Event:
     mass: float
     peak_frame: int
     vertices: tuple[int, ...]
+    kind: EventKind = "local"
 
 
 def group_events(graph: SpatioTemporalGraph, score: Tensor, marked: Tensor, min_size: int = 1) -> list[Event]:
@@ -54,39 +66,66 @@ def group_events(graph: SpatioTemporalGraph, score: Tensor, marked: Tensor, min_
             f"events need one score and one mark for each of {graph.num_nodes} vertices, got {tuple(score.shape)} and "
             f"{tuple(marked.shape)}; give the graph that the difference was computed on"
         )
-    from scipy.ndimage import find_objects, label
-
     events = []
+    coords, batch = graph.coords.cpu().numpy(), graph.batch.cpu().numpy()
+    scores, marks = score.cpu().numpy().astype(np.float64), marked.cpu().numpy()
     for video in range(graph.num_videos):
-        inside = ((graph.batch == video) & marked).nonzero()[:, 0].cpu().numpy()
-        if not len(inside):
+        rows = np.flatnonzero(batch == video)
+        vertices = rows[marks[rows]]
+        if not len(vertices):
             continue
-        coords = graph.coords.cpu().numpy()[inside]
-        scores = score.cpu().numpy()[inside].astype(np.float64)
-        low = coords.min(0)
-        volume = np.zeros(coords.max(0) - low + 1, dtype=bool)
-        volume[tuple((coords - low).T)] = True
-        labels, _ = label(volume, np.ones((3, 3, 3)))
-        number = labels[tuple((coords - low).T)]
+        where = coords[vertices]
+        many, all_of_them = (
+            np.bincount(frame, minlength=coords[rows, 0].max() + 1) for frame in (where[:, 0], coords[rows, 0])
+        )
+        busy = 2 * many > all_of_them
+        number = _numbers(where, busy)
         order = np.argsort(number, kind="stable")
-        groups = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
-        for members, box in zip(groups, find_objects(labels), strict=True):
+        for members in np.split(order, np.flatnonzero(np.diff(number[order])) + 1):
             if len(members) < min_size:
                 continue
-            frames, rows, columns = (
-                (part.start + int(o), part.stop + int(o)) for part, o in zip(box, low, strict=True)
-            )
-            mass = np.bincount(coords[members, 0] - frames[0], weights=scores[members])
+            low, high = where[members].min(0).tolist(), where[members].max(0).tolist()
+            mass = np.bincount(where[members, 0] - low[0], weights=scores[vertices[members]])
+            kind: EventKind = "local" if not busy[low[0]] else "cut" if low[0] == high[0] else "transition"
             events.append(
                 Event(
                     video=video,
-                    first_frame=frames[0],
-                    last_frame=frames[1] - 1,
-                    box=(rows[0], columns[0], rows[1], columns[1]),
+                    first_frame=low[0],
+                    last_frame=high[0],
+                    box=(low[1], low[2], high[1] + 1, high[2] + 1),
                     size=len(members),
                     mass=float(mass.sum()),
-                    peak_frame=frames[0] + int(mass.argmax()),
-                    vertices=tuple(inside[members].tolist()),
+                    peak_frame=low[0] + int(mass.argmax()),
+                    vertices=tuple(vertices[members].tolist()),
+                    kind=kind,
                 )
             )
     return sorted(events, key=lambda event: (event.video, event.first_frame, event.vertices))
+
+
+def _numbers(coords: NDArray[np.int64], busy: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Number of the event of each marked token of one video.
+
+    Args:
+        coords: (K, 3) of the marked tokens, in raster order.
+        busy: (T,) frames in which most tokens are marked.
+    """
+    from scipy.ndimage import label
+
+    stretch = np.cumsum(np.diff(busy, prepend=busy[:1]))  # frames in a row that are all busy, or none of which is
+    starts = np.flatnonzero(np.diff(stretch[coords[:, 0]], prepend=-1))
+    number = np.zeros(len(coords), dtype=np.int64)
+    found = 0
+    for start, stop in itertools.pairwise([*starts.tolist(), len(coords)]):
+        part = coords[start:stop]
+        if busy[part[0, 0]]:
+            number[start:stop] = found
+            found += 1
+            continue
+        place = tuple((part - part.min(0)).T)
+        volume = np.zeros(np.ptp(part, axis=0) + 1, dtype=bool)
+        volume[place] = True
+        labels, count = label(volume, np.ones((3, 3, 3)))
+        number[start:stop] = labels[place] - 1 + found
+        found += count
+    return number

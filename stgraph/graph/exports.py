@@ -1,8 +1,9 @@
 """Exchange with other graph libraries: PyTorch Geometric, networkx, igraph, scipy, cuGraph, GraphML.
 
 Every export carries the same words. A vertex has ``video``, ``frame``, ``row`` and ``column``, an edge has ``weight``
-(cosine similarity) and ``kind`` (spatial or temporal). Vertex i of the graph is vertex i everywhere. Libraries are
-imported when asked for.
+(cosine similarity) and ``kind`` (spatial or temporal). For networkx and GraphML a vertex also has ``x`` and ``y``, with
+the frames side by side, and, where a selection is given, its community, verdict and colour. Vertex i of the graph is
+vertex i everywhere. Libraries are imported when asked for.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .edges import SPATIAL, TEMPORAL, first_of_each
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+    from ..selectors.selection import Selection
     from .spatiotemporal import SpatioTemporalGraph
 
 KINDS = {SPATIAL: "spatial", TEMPORAL: "temporal"}
@@ -120,14 +122,14 @@ def from_pyg(data: Any) -> dict[str, Any]:
     )
 
 
-def to_networkx(graph: SpatioTemporalGraph) -> Any:
-    """An undirected :class:`networkx.Graph`.
+def to_networkx(graph: SpatioTemporalGraph, selection: Selection | None = None) -> Any:
+    """An undirected :class:`networkx.Graph`, with what :func:`drawing_columns` adds to every vertex.
 
     Raises:
         StgraphError: networkx is not installed.
     """
     result = require("networkx", extra="graph", needed_by="to_networkx").Graph()
-    names = _vertex_columns(graph)
+    names = _vertex_columns(graph) | drawing_columns(graph, selection)
     result.add_nodes_from(
         (vertex, dict(zip(names, values, strict=True)))
         for vertex, values in enumerate(zip(*names.values(), strict=True))
@@ -186,7 +188,7 @@ def to_cugraph(graph: SpatioTemporalGraph, handle: Any = None) -> Any:
     )
 
 
-def to_graphml(graph: SpatioTemporalGraph, path: str | Path) -> None:
+def to_graphml(graph: SpatioTemporalGraph, path: str | Path, selection: Selection | None = None) -> None:
     """Write a GraphML file; ``networkx.read_graphml(path, node_type=int)`` gives the
     vertices and edges of :func:`to_networkx` back.
 
@@ -195,7 +197,7 @@ def to_graphml(graph: SpatioTemporalGraph, path: str | Path) -> None:
     """
     networkx = require("networkx", extra="graph", needed_by="to_graphml")
     try:
-        networkx.write_graphml(to_networkx(graph), path)
+        networkx.write_graphml(to_networkx(graph, selection), path)
     except OSError as error:
         raise StgraphError(f"cannot write {path}: {error.strerror}") from error
 
@@ -207,6 +209,43 @@ def _both_directions(graph: SpatioTemporalGraph) -> tuple[Tensor, Tensor]:
 def _vertex_columns(graph: SpatioTemporalGraph) -> dict[str, list[int]]:
     frame, row, column = graph.coords.T.tolist()
     return {"video": graph.batch.tolist(), "frame": frame, "row": row, "column": column}
+
+
+def drawing_columns(graph: SpatioTemporalGraph, selection: Selection | None = None) -> dict[str, list[Any]]:
+    """What a program such as Gephi needs to open the graph as a picture, one value per vertex.
+
+    ``x`` and ``y``: frames side by side, videos one below the other. With a selection of the graph's tokens also
+    ``community`` (−1 where there is none), ``verdict`` (its name), ``event`` and ``kept``, and ``r``, ``g``, ``b``: the
+    colour that the community has in all pictures.
+
+    Raises:
+        StgraphError: the selection is of other tokens.
+    """
+    if not graph.num_nodes:
+        return {"x": [], "y": []}
+    frame, row, column = graph.coords.T
+    height, width = int(row.max()) + 1, int(column.max()) + 1
+    columns: dict[str, list[Any]] = {
+        "x": (frame * (width + 2) + column).double().tolist(),
+        "y": (-(graph.batch * (height + 4) + row)).double().tolist(),
+    }
+    if selection is None:
+        return columns
+    token = graph.token
+    if int(token[-1]) >= len(selection.verdict) or not torch.equal(selection.coords[token], graph.coords):
+        raise StgraphError("the selection is of other tokens than the graph; export the graph of its tokens")
+    from ..selectors.selection import Verdict
+    from ..viz.colours import community_colours
+
+    community = selection.community[token].cpu()
+    sizes = torch.bincount(community.clamp(min=0))
+    alone = (community < 0) | (sizes[community.clamp(min=0)] == 1)
+    colours = community_colours(community.clamp(min=0).numpy(), alone.numpy())
+    columns["community"] = community.tolist()
+    columns["verdict"] = [Verdict(code).name.lower() for code in selection.verdict[token].tolist()]
+    columns["event"] = ((selection.candidate[token] & 2) > 0).tolist()
+    columns["kept"] = selection.mask[token].tolist()
+    return columns | {name: colours[:, channel].tolist() for channel, name in enumerate("rgb")}
 
 
 def _tensor(data: Any, name: str, shape: tuple[int, ...] | None = None) -> Tensor | None:

@@ -19,6 +19,8 @@ from .edges import SPATIAL, TEMPORAL, Cosines, EdgeBuilder, Offset, SpatialEdges
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+    from ..selectors.selection import Selection
+
 
 @dataclass(frozen=True, eq=False)
 class SpatioTemporalGraph:
@@ -65,6 +67,11 @@ class SpatioTemporalGraph:
             f"SpatioTemporalGraph({self.num_nodes} vertices, {spatial} spatial + {self.num_edges - spatial} temporal "
             f"edges, {self.num_videos} video{'s' if self.num_videos != 1 else ''})"
         )
+
+    def _repr_html_(self) -> str:
+        from ..viz.cards import graph_card
+
+        return graph_card(self)
 
     def take_edges(self, mask: Tensor) -> SpatioTemporalGraph:
         """The same vertices with only the edges where ``mask`` (E,) bool is True."""
@@ -162,11 +169,11 @@ class SpatioTemporalGraph:
 
         return SpatioTemporalGraph(**exports.from_pyg(data))
 
-    def to_networkx(self) -> Any:
-        """An undirected :class:`networkx.Graph` with positions, kinds and weights."""
+    def to_networkx(self, selection: Selection | None = None) -> Any:
+        """An undirected :class:`networkx.Graph` with positions, kinds and weights, and what a selection says."""
         from . import exports
 
-        return exports.to_networkx(self)
+        return exports.to_networkx(self, selection)
 
     def to_igraph(self) -> Any:
         """An undirected :class:`igraph.Graph` with positions, kinds and weights."""
@@ -180,11 +187,14 @@ class SpatioTemporalGraph:
 
         return exports.to_cugraph(self, handle)
 
-    def to_graphml(self, path: str | Path) -> None:
-        """Write a GraphML file with positions, kinds and weights, as Gephi, Cytoscape and yEd read it."""
+    def to_graphml(self, path: str | Path, selection: Selection | None = None) -> None:
+        """Write a GraphML file, as Gephi, Cytoscape and yEd read it.
+
+        With a selection of its tokens, Gephi opens it to a picture: places, colours, communities, verdicts, events.
+        """
         from . import exports
 
-        exports.to_graphml(self, path)
+        exports.to_graphml(self, path, selection)
 
     def _require_features(self, needed_by: str) -> None:
         if not self.features.shape[1]:

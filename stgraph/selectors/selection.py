@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,13 @@ from torch import Tensor
 
 from ..errors import StgraphError, readable
 from ..kernels import TIE_TOLERANCE, snap
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..tokens import VideoTokens
+    from ..video import Video
+    from ..viz.explorer import Explorer
 
 
 class Verdict(enum.IntEnum):
@@ -104,6 +111,65 @@ class Selection:
     def __repr__(self) -> str:
         counts = ", ".join(f"{n} {name}" for name, n in self.counts.items() if n)
         return f"Selection({len(self)} of {len(self.verdict)} tokens: {counts})"
+
+    def _repr_html_(self) -> str:
+        from ..viz.cards import selection_card
+
+        return selection_card(self)
+
+    def show(
+        self,
+        video: Video | None = None,
+        tokens: VideoTokens | None = None,
+        *,
+        other: Selection | None = None,
+        video_index: int = 0,
+    ) -> Explorer:
+        """The explorer of this selection: turn the space-time graph, move τ_sim, ask a token why it was kept.
+
+        In a notebook the result shows itself; ``.save("explorer.html")`` makes it a page that works offline.
+
+        Args:
+            video: T frames of the video, or None where there are only features.
+            tokens: what was selected from; edges and the slider of τ_sim need it.
+            other: another selection of the same tokens, to be compared with this one.
+            video_index: which video of a batch.
+
+        Raises:
+            StgraphError: values that do not belong together.
+        """
+        from ..viz.explorer import explore
+
+        names = [str(s.method.get("name", "selection")) for s in (self, other) if s is not None]
+        if len(set(names)) < len(names):
+            names = ["this", "other"]
+        chosen = {name: s for name, s in zip(names, (self, other), strict=False) if s is not None}
+        return explore(video, self if other is None else chosen, tokens, video_index=video_index)
+
+    def draw(
+        self,
+        kind: str,
+        video: Video | None = None,
+        tokens: VideoTokens | None = None,
+        *,
+        video_index: int = 0,
+        **options: Any,
+    ) -> Figure:
+        """One picture of this selection as a matplotlib figure.
+
+        Args:
+            kind: a name of :data:`stgraph.viz.KINDS`: ``"river"``, ``"events"``, ``"filmstrip"`` and others.
+            video: T frames; pictures on frames and times in seconds need it.
+            tokens: what was selected from; pictures of the graph need it.
+            video_index: which video of a batch.
+            options: of the function behind the kind.
+
+        Raises:
+            StgraphError: no such kind, something that it needs is missing, or values that do not belong together.
+        """
+        from ..viz.scene import scene
+
+        return scene(self, video, tokens, video_index=video_index).draw(kind, **options)
 
     @cached_property
     def counts(self) -> dict[str, int]:

@@ -79,7 +79,11 @@ def difference_chart(
     threshold = difference.threshold[0] if difference.threshold else np.inf
     if np.isfinite(threshold):
         axes.axhline(
-            threshold, color=_FAINT, linewidth=1, linestyle=(0, (4, 3)), label=_threshold_label(difference, threshold)
+            threshold,
+            color=_FAINT,
+            linewidth=1,
+            linestyle=(0, (4, 3)),
+            label=f"{threshold_name(difference)} = {threshold:.3g}",
         )
     axes.set_ylim(0, 1.12 * max(float(per_frame.high.max()), threshold if np.isfinite(threshold) else 0.0, 0.1))
     axes.set_ylabel("difference")
@@ -88,10 +92,9 @@ def difference_chart(
     return figure
 
 
-def _threshold_label(difference: Difference, threshold: float) -> str:
-    """Detectors that compare an edge's weight with τ_diff mark differences above 1 − τ_diff."""
-    name = "1 − τ_diff" if "threshold" in difference.method else "threshold"
-    return f"{name} = {threshold:.3g}"
+def threshold_name(difference: Difference) -> str:
+    """Detectors that compare a similarity with τ_diff mark differences above 1 − τ_diff; others have a threshold."""
+    return "1 − τ_diff" if "threshold" in difference.method else "threshold"
 
 
 def kept_chart(selection: Selection, grid: Grid, *, timestamps: Sequence[float] | None = None) -> Figure:

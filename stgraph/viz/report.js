@@ -290,7 +290,7 @@
       const axis = heightAxis(high ? ticks(0, most, 4) : [], y, width, face, String);
       const names = high ? [["var(--high)", "95th percentile"], ["var(--mean)", "mean"]] : [];
       const tip = (t) => `${seconds(t)}: ${high ? `mean ${number(mean[t])}, 95th percentile ${number(high[t])}, ` : ""}${marked[t]} event tokens`;
-      if (threshold !== null) names.push(["var(--soft)", `threshold ${number(threshold)}`]);
+      if (threshold !== null) names.push(["var(--soft)", `${data.difference.name} = ${number(threshold)}`]);
       return keys(...names, ["var(--event)", `event tokens, at most ${Math.max(...marked)} in a frame`]) +
         svg(width, height, axis + spans.join("") + bars.join("") + line(high, "var(--high)") + line(mean, "var(--mean)") + cut + timeAxis(width, height, face) + timed(width, height, face, tip));
     },
@@ -431,11 +431,13 @@
     if (row) {
       const chosen = Number(row.dataset.event);
       show({ event: chosen, token: -1, place: nearest(data.events[chosen].peak) });
+      open(0);
       $("viewer").scrollIntoView({ behavior: "smooth", block: "nearest" });
     }
   });
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, pre")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, pre, .stx, .scroll:focus")) return;
+    if (event.key === "Enter" && event.target.closest("[data-event]")) event.target.click();
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (step) show({ place: state.place + step });
     else if (event.key === " " && event.target.tagName !== "BUTTON") play(!state.playing);
@@ -452,8 +454,54 @@
 
   function drawAll() {
     drawCharts();
+    drawThumbs();
+    cueScrolling();
     draw();
   }
+  // -- tabs: the frames, and the space-time graph, which is built when it is first looked at -------------------------
+
+  const tabs = ["frames", "graph"].map((name) => $(`tab-${name}`));
+  const panels = [$("viewer"), $("graph")];
+  let explored = false;
+  function open(place) {
+    tabs.forEach((tab, i) => { tab.setAttribute("aria-selected", i === place); tab.tabIndex = i === place ? 0 : -1; panels[i].hidden = i !== place; });
+    if (place === 0) { drawAll(); return; }
+    if (explored) return;
+    explored = true;
+    const graph = JSON.parse($("explorer-data").textContent), [first, last] = graph.span;
+    const pictures = Array.from({ length: last - first + 1 }, (_, i) => data.frames[nearest(first + i)].image);
+    stgraphExplorer($("explorer"), graph, { images: pictures });
+  }
+  if ($("explorer-data").textContent === "null") tabs[0].parentElement.hidden = true;
+  tabs.forEach((tab, i) => tab.addEventListener("click", () => open(i)));
+  tabs[0].parentElement.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: 1 }[event.key];
+    if (!step) return;
+    const next = tabs[1 - tabs.indexOf(document.activeElement)];
+    next.focus();
+    next.click();
+    event.stopPropagation();
+    event.preventDefault();
+  });
+
+  function drawThumbs() {
+    for (const thumb of document.querySelectorAll("[data-thumb]")) {
+      const event = data.events[thumb.dataset.thumb], image = images[nearest(event.peak)], pen = thumb.getContext("2d");
+      thumb.height = Math.round((thumb.width * data.size[1]) / data.size[0]);
+      if (ready(image)) pen.drawImage(image, 0, 0, thumb.width, thumb.height);
+      const [top, left, bottom, right] = event.box, [sx, sy] = [thumb.width / columns, thumb.height / rows];
+      for (const [colour, width] of [["#fff", 4], [data.verdicts[2].colour, 2]]) {
+        pen.strokeStyle = colour;
+        pen.lineWidth = width;
+        pen.strokeRect(left * sx + 1, top * sy + 1, (right - left) * sx - 2, (bottom - top) * sy - 2);
+      }
+    }
+  }
+  function cueScrolling() {
+    for (const area of document.querySelectorAll(".scroll")) area.parentElement.classList.toggle("overflows", area.scrollWidth > area.clientWidth + 2);
+  }
+
+  state.place = nearest(data.start);
   readAddress();
   drawAll();
   let filming = 0;
@@ -464,6 +512,7 @@
       filming ||= requestAnimationFrame(() => {
         filming = 0;
         drawFilm();
+        drawThumbs();
       });
     });
   }

@@ -28,7 +28,10 @@ from ..selectors.metrics import Quality, columns
 from ..selectors.selection import KEPT, Selection, Verdict
 from ..tokens import VideoTokens
 from ..video import Video
+from .charts import threshold_name
 from .colours import ALONE_COLOUR, VERDICT_COLOURS, community_palette, heat_colours, hexadecimal
+from .explorer import asset, explorer_data, json_for_script
+from .explorer.data import largest_events
 from .overlay import frame_sheet, scaled
 from .summary import difference_per_frame, verdicts_per_frame, weight_histogram
 
@@ -43,6 +46,9 @@ FRAME_WIDTH = 480
 
 MAX_EVENTS = 200
 """Events that a report lists at most, those with the largest mass."""
+
+MIN_EVENT_SIZE = 3
+"""Tokens of the smallest event that is listed; smaller ones are counted in one sentence."""
 
 _JPEG_QUALITY = 60
 
@@ -76,11 +82,11 @@ def write_report(
         graph: of these tokens, with all its edges.
         partition: of the graph's vertices.
         difference: of the graph's vertices.
-        events: of the difference, computed when not given.
+        events: of the difference, computed when not given; those of at least :data:`MIN_EVENT_SIZE` tokens are listed.
         similarity_threshold: τ_sim of this video; when not given, that of the selector if it is a fixed number.
         quality: (name, figures) of the method and of the methods it is compared with.
         config: full configuration, plain data that YAML can hold.
-        seconds: time of each stage.
+        seconds: time of each stage; the parts of the selection's time are known from the selection.
         versions: of the software.
         video_index: which video of the batch.
 
@@ -102,12 +108,23 @@ def write_report(
         cards=_cards(run, quality),
         sheet=_data_uri(frame_sheet(video, run.selection, run.grid, frames=12, width=280)),
         subset=_subset(run),
+        explorer_css=asset("css") if run.graph is not None else "",
+        explorer_js=asset("js") if run.graph is not None else "",
+        explorer=_explorer(run),
         tables=_tables(run, quality, seconds or {}),
         config=_escape(_yaml(config or {})),
         digest=selection.digest,
         versions=_escape(" · ".join(f"{name} {version}" for name, version in (versions or {}).items())),
     )
     _write(Path(path), page)
+
+
+def _explorer(run: _Run) -> str:
+    """The data of the explorer, whose pictures are those of the report; ``null`` where there is no graph."""
+    if run.graph is None:
+        return "null"
+    found = explorer_data(run.video, run.selection, run.tokens, run.graph, events=run.events, images=False)
+    return json_for_script(found)
 
 
 # -- what is shown ----------------------------------------------------------------------------------------------------
@@ -260,6 +277,7 @@ def _data(run: _Run) -> dict[str, Any]:
         "difference": _difference_data(run),
         "weights": _weight_data(run),
         "events": [_event_data(event) for event in _largest(run.events)],
+        "start": _first_frame(run),
     }
 
 
@@ -267,7 +285,7 @@ def _difference_data(run: _Run) -> dict[str, Any]:
     if run.difference is None or run.graph is None:
         frame = run.selection.coords[:, 0]
         marked = torch.bincount(frame[run.selection.candidate >= 2], minlength=run.grid.frames)
-        return {"mean": None, "high": None, "marked": marked.tolist(), "threshold": None}
+        return {"mean": None, "high": None, "marked": marked.tolist(), "threshold": None, "name": None}
     per_frame = difference_per_frame(run.difference, run.graph, run.grid.frames)
     threshold = run.difference.threshold[0]
     return {
@@ -275,6 +293,7 @@ def _difference_data(run: _Run) -> dict[str, Any]:
         "high": [round(float(value), 5) for value in per_frame.high],
         "marked": per_frame.marked.tolist(),
         "threshold": threshold if np.isfinite(threshold) else None,
+        "name": threshold_name(run.difference),
     }
 
 
@@ -301,8 +320,18 @@ def _weight_data(run: _Run) -> dict[str, Any] | None:
     }
 
 
+def _first_frame(run: _Run) -> int:
+    """The frame that the report opens on: the peak of the first listed event, else the one with most kept tokens."""
+    listed = _largest(run.events)
+    if listed:
+        return listed[0].peak_frame
+    kept = verdicts_per_frame(run.selection, run.grid.frames)[:, list(KEPT)].sum(1)
+    return int(kept.argmax())
+
+
 def _event_data(event: Event) -> dict[str, Any]:
     return {
+        "kind": event.kind,
         "first": event.first_frame,
         "last": event.last_frame,
         "peak": event.peak_frame,
@@ -313,9 +342,8 @@ def _event_data(event: Event) -> dict[str, Any]:
 
 
 def _largest(events: Iterable[Event]) -> list[Event]:
-    """The events with the largest mass, in order of time."""
-    largest = sorted(events, key=lambda event: -event.mass)[:MAX_EVENTS]
-    return sorted(largest, key=lambda event: (event.first_frame, event.box))
+    """The listed events: of those that are large enough the ones with the largest mass, in order of time."""
+    return largest_events([event for event in events if event.size >= MIN_EVENT_SIZE], MAX_EVENTS)
 
 
 def _packed(values: Tensor, dtype: str) -> dict[str, str]:
@@ -364,12 +392,13 @@ def _cards(run: _Run, quality: Sequence[tuple[str, Quality]]) -> str:
         cards.append((f"{len(run.sizes):,}", "communities", more))
     if run.difference is not None:
         marked, stayed = int(run.difference.marked.sum()), run.count(Verdict.EVENT, Verdict.BOTH)
-        cards.append((f"{len(run.events):,}", "events", f"{marked:,} event tokens, {stayed:,} kept"))
+        large = sum(event.size >= MIN_EVENT_SIZE for event in run.events)
+        cards.append((f"{large:,}", "events", f"{marked:,} event tokens, {stayed:,} kept"))
     if quality:
         (_, own), others = quality[0], quality[1:]
         for name, field in (("coverage", "coverage"), ("reconstruction error", "reconstruction_error")):
             floors = ", ".join(f"{other} {getattr(figures, field):.3f}" for other, figures in others)
-            cards.append((f"{getattr(own, field):.3f}", name, floors))
+            cards.append((f"{getattr(own, field):.3f}", name, f"floor: {floors}" if floors else ""))
     if "selection" in run.selection.seconds:
         cards.append((_duration(run.selection.seconds["selection"]), "to select", _many(len(run.tokens), "token")))
     return "\n".join(
@@ -383,14 +412,35 @@ def _tables(run: _Run, quality: Sequence[tuple[str, Quality]], seconds: Mapping[
     if quality:
         parts.append(_panel("Quality", _quality_table(quality), wide=True))
     if run.events:
-        title = f"Events ({len(run.events):,})"
-        if len(run.events) > MAX_EVENTS:
-            title += f", the {MAX_EVENTS} with the largest mass"
+        listed, large = len(_largest(run.events)), sum(event.size >= MIN_EVENT_SIZE for event in run.events)
+        title = f"Events ({large:,})"
+        if large > listed:
+            title += f", the {listed} with the largest mass"
         parts.append(_panel(title, _event_table(run), wide=True))
     parts.append(_panel("Budget", _rows(_budget(run))))
-    if seconds:
-        parts.append(_panel("Time", _rows((name, _duration(value)) for name, value in seconds.items())))
+    if seconds or run.selection.seconds:
+        parts.append(_panel("Time", _time_table(seconds, run.selection.seconds)))
     return "\n".join(parts)
+
+
+def _time_table(stages: Mapping[str, float], parts: Mapping[str, float]) -> str:
+    """Stages one below the other; below "select" its parts, indented."""
+    rows = []
+    inner = {name: value for name, value in parts.items() if name not in (*stages, "selection")}
+    for name, value in stages.items():
+        rows.append(f"<tr>{_cell(name)}{_cell(_duration(value))}</tr>")
+        if name == "select":
+            rows += _part_rows(inner)
+    if "select" not in stages:
+        rows += _part_rows(inner)
+    if stages:
+        rows.append(f"<tr>{_cell('together', best=True)}{_cell(_duration(sum(stages.values())), best=True)}</tr>")
+    note = '<p class="caption">Indented: parts of the selection.</p>' if inner and stages else ""
+    return f"<table><tbody>{''.join(rows)}</tbody></table>{note}"
+
+
+def _part_rows(parts: Mapping[str, float]) -> list[str]:
+    return [f'<tr class="part">{_cell(name)}{_cell(_duration(value))}</tr>' for name, value in parts.items()]
 
 
 def _quality_table(quality: Sequence[tuple[str, Quality]]) -> str:
@@ -407,9 +457,24 @@ def _quality_table(quality: Sequence[tuple[str, Quality]]) -> str:
         "Coverage: mean similarity of a token to the most similar kept one. Reconstruction error: share of the energy "
         "that is lost when every token is projected on that one. "
     )
+    caption = _verdict_on_coverage(quality) + caption
     if any(column.title == "event recall" for column in table):
         caption += "Event recall: share of the known event tokens that were kept, the mean over the kinds of events. "
     return _table(head, ["".join(row) for row in body]) + f'<p class="caption">{caption}Best in bold.</p>'
+
+
+def _verdict_on_coverage(quality: Sequence[tuple[str, Quality]]) -> str:
+    """One sentence on what the coverage means beside that of the floors."""
+    (name, own), floors = quality[0], quality[1:]
+    if not floors:
+        return ""
+    best_name, best = max(floors, key=lambda floor: floor[1].coverage)
+    if own.coverage >= best.coverage:
+        return f"{_escape(name)} covers the video better than {_escape(best_name)} tokens do. "
+    return (
+        f"{_escape(name)} covers the video less well than {_escape(best_name)} tokens do ({own.coverage:.3f} against "
+        f"{best.coverage:.3f}): it spends its budget where something happens, which coverage does not reward. "
+    )
 
 
 def _event_table(run: _Run) -> str:
@@ -420,6 +485,8 @@ def _event_table(run: _Run) -> str:
         )
         top, left, bottom, right = event.box
         cells = (
+            f'<canvas data-thumb="{number}" width="96" height="54" aria-hidden="true"></canvas>',
+            _KIND_WORDS[event.kind],
             f"{first:.2f} s" if first == last else f"{first:.2f} – {last:.2f} s",
             _span(event.first_frame, event.last_frame),
             f"{_span(top, bottom - 1)}, {_span(left, right - 1)}",
@@ -427,12 +494,20 @@ def _event_table(run: _Run) -> str:
             f"{event.mass:.2f}",
             f"{peak:.2f} s",
         )
-        rows.append("".join(_cell(cell) for cell in cells))
-        attributes.append(f' data-event="{number}"')
-    return _table(("Time", "Frames", "Rows, columns", "Tokens", "Mass", "Peak"), rows, attributes) + (
-        '<p class="caption">Marked tokens that touch in space and time. Mass: sum of their differences. '
-        "A click shows the event at its peak.</p>"
+        rows.append(f"<td>{cells[0]}</td>" + "".join(_cell(cell) for cell in cells[1:]))
+        attributes.append(f' data-event="{number}" tabindex="0"')
+    small = sum(event.size < MIN_EVENT_SIZE for event in run.events)
+    rest = f" {_many(small, 'event')} of fewer than {MIN_EVENT_SIZE} tokens not listed." if small else ""
+    return _table(
+        ("At its peak", "Kind", "Time", "Frames", "Rows, columns", "Tokens", "Mass", "Peak"), rows, attributes
+    ) + (
+        '<p class="caption">Marked tokens that touch in space and time. A frame in which most tokens are marked is a '
+        "cut, several in a row are a transition, and no other event passes through them. Mass: sum of the differences. "
+        f"A click shows the event at its peak.{rest}</p>"
     )
+
+
+_KIND_WORDS = {"local": "in a part", "cut": "cut", "transition": "transition"}
 
 
 def _budget(run: _Run) -> list[tuple[str, str]]:
@@ -469,7 +544,9 @@ def _subset(run: _Run) -> str:
 
 def _panel(title: str, body: str, *, wide: bool = False) -> str:
     css_class = "panel wide" if wide else "panel"
-    return f'<section class="{css_class}"><h2>{_escape(title)}</h2><div class="scroll">{body}</div></section>'
+    more = '<p class="more">Scroll sideways for more columns →</p>'
+    area = f'<div class="scroll" tabindex="0" role="group" aria-label="{_escape(title)}">{body}</div>'
+    return f'<section class="{css_class}"><h2>{_escape(title)}</h2>{more}{area}</section>'
 
 
 def _rows(rows: Iterable[tuple[str, str]]) -> str:

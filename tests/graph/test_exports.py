@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stgraph import SpatialEdges, StgraphError, TemporalEdges, VideoTokens, build_graph
+from stgraph import SpatialEdges, StgraphError, STSimDiff, TemporalEdges, Verdict, VideoTokens, build_graph
 from stgraph.community import ConnectedComponents
 from stgraph.graph import SpatioTemporalGraph
 from stgraph.graph.edges import MotionEdges
@@ -183,6 +183,23 @@ def test_networkx_holds_everything(tokens):
         *graph.edge_index.tolist(), graph.edge_weight.tolist(), graph.edge_kind.tolist(), strict=True
     ):
         assert other[a][b] == {"weight": weight, "kind": ("spatial", "temporal")[kind]}
+
+
+def test_graphml_carries_what_a_picture_needs(tmp_path):
+    tokens = VideoTokens.from_grid(features(4, 3, 5, 8, 1))
+    graph, selection = build_graph(tokens), STSimDiff(retention=0.4)(tokens)
+    graph.to_graphml(tmp_path / "graph.graphml", selection)
+    read = nx.read_graphml(tmp_path / "graph.graphml", node_type=int)
+    for vertex, data in read.nodes(data=True):
+        frame, row, column = graph.coords[vertex].tolist()
+        assert (data["x"], data["y"]) == (frame * 7 + column, -row)
+        assert data["community"] == int(selection.community[vertex])
+        assert data["verdict"] == Verdict(int(selection.verdict[vertex])).name.lower()
+        assert data["event"] == bool(selection.candidate[vertex] & 2)
+        assert data["kept"] == bool(selection.mask[vertex])
+        assert all(0 <= data[channel] <= 255 for channel in "rgb")
+    with pytest.raises(StgraphError, match="the selection is of other tokens than the graph"):
+        graph.to_networkx(STSimDiff(retention=0.4)(VideoTokens.from_grid(features(4, 5, 3, 8, 1))))
 
 
 def test_graphml_is_read_back_equal(tmp_path):
