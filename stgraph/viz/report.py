@@ -7,7 +7,7 @@ import contextlib
 import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from io import BytesIO
 from pathlib import Path
@@ -123,7 +123,8 @@ def _explorer(run: _Run) -> str:
     """The data of the explorer, whose pictures are those of the report; ``null`` where there is no graph."""
     if run.graph is None:
         return "null"
-    found = explorer_data(run.video, run.selection, run.tokens, run.graph, events=run.events, images=False)
+    graph = replace(run.graph, token=run.graph.token - run.first_token)
+    found = explorer_data(run.video, run.selection, run.tokens, graph, events=run.events, images=False)
     return json_for_script(found)
 
 
