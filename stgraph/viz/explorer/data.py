@@ -257,7 +257,6 @@ def _pack_graph(pack: _Packer, graph: SpatioTemporalGraph, inside: Tensor) -> No
             batch=graph.batch[inside],
             token=graph.token[inside],
             norm=graph.norm[inside],
-            groups=None,
         )
     pairs = graph.edge_index.cpu().numpy()
     order = np.lexsort((pairs[1], pairs[0]))
