@@ -47,59 +47,88 @@ QUESTIONS = 26
 """Most questions of a clip in a batch."""
 
 
+NAMES = {"kind": KINDS, "colour": tuple(COLOURS), "place": PLACES}
+"""What the tower was asked of each token -> the answers."""
+
+
 def begin(model: Any, heads: dict[str, Tensor]) -> None:
     """Let words and attention begin where they help: retrieval by name is then learnt in minutes, not in hours.
 
     The linear layers that told kinds, colours, places and flashes from the tower's tokens are reused. A name begins as
     the vector that its layer takes for that name alone, and an answer is read off by the layer's row. Three heads of
     each layer begin by comparing and copying what these layers tell; words share a direction by which these heads look
-    past them, at the video. The times of answers begin as the tokens that
-    tell the time of a frame. All of it is trained further.
+    past them, at the video. A fourth head of the first layers looks from each visual token to the time of its frame.
+    The times of answers begin as the tokens that tell the time of a frame. All of it is trained further.
     """
-    words: Tensor = model.get_input_embeddings().weight
-    head: Tensor = model.lm_head.weight
-    names = {"kind": KINDS, "colour": tuple(COLOURS), "place": PLACES}
-    told = {asked: heads[f"{asked}.weight"][: len(known)] for asked, known in names.items()}
-    told = {asked: rows - rows.mean(0) for asked, rows in told.items()}
-    told["flash"] = (heads["flash.weight"][1] - heads["flash.weight"][0])[None]
-    told = {asked: rows / rows.norm(dim=1).mean() for asked, rows in told.items()}
-    scale = small.WIDTH**0.5
+    told = _told(heads)
     what, where = torch.cat([told["kind"], told["colour"]]), torch.cat([told["place"], told["flash"]])
-    # The direction of words is at right angles to all that the tower's layers tell.
-    aside = torch.randn(small.WIDTH, generator=torch.Generator().manual_seed(0))
-    known_space = torch.cat([what, where])
-    aside = F.normalize(aside - aside @ torch.linalg.pinv(known_space) @ known_space, dim=0)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        frames = [torch.from_numpy(paint(write_script(f"begin {n}", Knobs(side=96))).frames[:2]) for n in range(8)]
+        seen = F.normalize(encode(model, torch.cat(frames)).float().flatten(0, 2).mean(0), dim=0)
+    # Directions of words and of times, at right angles to all that the tower's tokens tell.
+    known = torch.cat([what, where, seen[None]])
+    free = torch.randn(2, small.WIDTH, generator=torch.Generator().manual_seed(0))
+    free = torch.linalg.qr((free - free @ torch.linalg.pinv(known) @ known).T).Q.T
+    aside, timed = free
     with torch.no_grad():
-        for asked, known in names.items():
-            pure = F.normalize(torch.linalg.pinv(told[asked]).T, dim=1)
-            for name, row, vector in zip(known, told[asked], pure, strict=True):
-                words[IDS[name]], head[IDS[name]] = vector * scale, row
-        for name in ("flash", "flashed"):
-            words[IDS[name]] = told["flash"][0] * scale
-        for time_ in small.times():
-            words[IDS[time_]] = words[IDS[f"<{time_} seconds>"]]
-            head[IDS[time_]] = F.normalize(words[IDS[f"<{time_} seconds>"]], dim=0)
-        said = [number for word, number in IDS.items() if "seconds>" not in word and "vision" not in word]
-        words[said] = 0.8 * words[said] + 0.6 * scale * aside
-        compared = (told["kind"], told["colour"], where)
-        copied = (torch.cat([where, told["colour"]]), what, what)
-        for layer in model.model.language_model.layers:
+        _begin_words(model, told, aside, timed)
+        for number, layer in enumerate(model.model.language_model.layers):
             attention = layer.self_attn
             size = attention.head_dim
-            for number in range(3):
-                rows, start = compared[number], number * size
-                attention.q_proj.weight[start : start + size] = 0
-                attention.q_proj.weight[start : start + len(rows)] = rows
-                attention.q_proj.weight[start + size - 1] = 1.3 * aside
-                rows = copied[number]
-                attention.v_proj.weight[start : start + len(rows)] = rows
-                attention.k_proj.weight[start : start + size] = attention.q_proj.weight[start : start + size]
-                attention.k_proj.weight[start + size - 1] *= -1
-            for start in range(0, 6 * size, size):
-                value = attention.v_proj.weight[start : start + size]
-                attention.o_proj.weight[:, start : start + size] = 0.5 * torch.linalg.pinv(value, rtol=0.05)
+            parts = [
+                projection.weight.unflatten(0, (-1, size))
+                for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+            ]
+            compared = (told["kind"], told["colour"], where)
+            copied = (torch.cat([where, told["colour"]]), what, what)
+            for query, key, value, rows, copy in zip(*(part[:3] for part in parts), compared, copied, strict=True):
+                query.zero_()
+                query[: len(rows)] = rows
+                query[-1] = 1.3 * aside
+                key.copy_(query)
+                key[-1] *= -1
+                value[: len(copy)] = copy
+            if number < 2:
+                query, key = parts[0][3].zero_(), parts[1][3].zero_()
+                # A rotary frequency of the time axis at which the own frame is near and the one before is far.
+                query[TIME_CHANNEL], key[TIME_CHANNEL] = seen, timed
+                # What neither of them is goes where the other one has nothing.
+                query[-1], key[-2] = aside, seen
+            for head, value in enumerate(parts[2]):
+                attention.o_proj.weight[:, head * size : (head + 1) * size] = 0.5 * torch.linalg.pinv(value, rtol=0.05)
             attention.q_norm.weight.fill_(1.6)
             attention.k_norm.weight.fill_(1.6)
+
+
+TIME_CHANNEL = 3
+"""Of a head; 0.12 radians for each step in time."""
+
+
+def _told(heads: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rows of the tower's linear layers, without what all of a layer share, and of norm 1 on average."""
+    told = {}
+    for asked, known in NAMES.items():
+        rows = heads[f"{asked}.weight"][: len(known)]
+        told[asked] = rows - rows.mean(0)
+    told["flash"] = (heads["flash.weight"][1] - heads["flash.weight"][0])[None]
+    return {asked: rows / rows.norm(dim=1).mean() for asked, rows in told.items()}
+
+
+def _begin_words(model: Any, told: dict[str, Tensor], aside: Tensor, timed: Tensor) -> None:
+    """Write the first values of embeddings and of the rows that answers are read off by."""
+    words, head, scale = model.get_input_embeddings().weight, model.lm_head.weight, small.WIDTH**0.5
+    for asked, known in NAMES.items():
+        pure = F.normalize(torch.linalg.pinv(told[asked]).T, dim=1)
+        for name, row, vector in zip(known, told[asked], pure, strict=True):
+            words[IDS[name]], head[IDS[name]] = vector * scale, row
+    for name in ("flash", "flashed"):
+        words[IDS[name]] = told["flash"][0] * scale
+    said = [number for word, number in IDS.items() if "seconds>" not in word and "vision" not in word]
+    words[said] = 0.8 * words[said] + 0.6 * scale * aside
+    for moment in small.times():
+        stamp = words[IDS[f"<{moment} seconds>"]]
+        head[IDS[moment]] = F.normalize(stamp, dim=0)
+        stamp.mul_(0.7).add_(0.7 * scale * timed)
 
 
 def stage(share: float, chance: random.Random) -> Knobs:
