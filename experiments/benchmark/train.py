@@ -13,7 +13,7 @@ import math
 import random
 import signal
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,10 @@ BATCH = {(8, 96): 6, (16, 96): 4, (16, 128): 3, (32, 128): 2}
 
 QUESTIONS = 26
 """Most questions of a clip in a batch."""
+
+BALANCED = 0.3
+"""Share of the training from which on each type of question counts the same; before, the frequent ones count most: where
+things are, their names and colours."""
 
 
 NAMES = {"kind": KINDS, "colour": tuple(COLOURS), "place": PLACES}
@@ -232,17 +236,19 @@ class Trainer:
         knobs = stage(self.share, chance)
         shown = self._examples(knobs, chance)
         questions = [chance.sample(asked, min(len(asked), QUESTIONS)) for _, asked in shown]
+        flat = [question for asked in questions for question in asked]
         with torch.autocast("cpu", torch.bfloat16):
             packed = pack(self.model, torch.stack([tokens for tokens, _ in shown]), knobs.fps, questions)
             rows, after = (found.float() for found in logits(self.model, packed))
         ending = F.cross_entropy(after, torch.full_like(packed.answers, END))
-        loss = F.cross_entropy(rows, packed.answers) + 0.05 * ending
+        each = F.cross_entropy(rows, packed.answers, reduction="none")
+        loss = (each * self._weights(flat)).mean() + 0.05 * ending
         value = float(loss.detach())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.optimizer.step()
-        seen, flat = self.state["seen"], [question for asked in questions for question in asked]
+        seen = self.state["seen"]
         for question, correct in zip(flat, answered(flat, rows.detach()), strict=True):
             seen[question.type] = 0.99 * seen.get(question.type, 0.0) + 0.01 * correct
         seen["loss"] = 0.98 * seen.get("loss", value) + 0.02 * value
@@ -251,13 +257,20 @@ class Trainer:
         far = {key: self.state[key] for key in ("step", "clips", "seconds")}
         return far | {"rate": rate, "frames": knobs.frames} | {key: round(value, 3) for key, value in seen.items()}
 
+    def _weights(self, questions: Sequence[Question]) -> Tensor:
+        """(A,) of the questions in the loss, 1 on average."""
+        if self.share < BALANCED:
+            return torch.ones(len(questions))
+        counts = Counter(question.type for question in questions)
+        return torch.tensor([len(questions) / len(counts) / counts[question.type] for question in questions])
+
     def _examples(self, knobs: Knobs, chance: random.Random) -> list[Example]:
         """A batch; each clip is shown twice, some steps apart, because painting and encoding take a while."""
         count, number = BATCH[knobs.frames, knobs.side], self.state["step"]
         held = self._pool[knobs.frames, knobs.side, knobs.fps]
         again = [held.pop(chance.randrange(len(held))) for _ in range(count // 2)] if len(held) > 12 else []
         names = [f"train {self.seed} {number} {which}" for which in range(count - len(again))]
-        fresh = [example(self.model, name, knobs, 4) for name in names]
+        fresh = [example(self.model, name, knobs, 4 if self.share < BALANCED else 2) for name in names]
         held += fresh
         self.state["clips"] += len(fresh)
         return fresh + again
