@@ -26,7 +26,7 @@ from . import model as small
 from .painting import paint
 from .questions import Question, ask
 from .script import PLACES, Knobs, write_script
-from .sequence import END, IDS, logits, pack
+from .sequence import END, IDS, logits, pack, use_packed_attention
 from .sprites import COLOURS, KINDS
 from .tower import RUNS, encode
 
@@ -34,8 +34,8 @@ Example = tuple[Tensor, list[Question]]
 
 STAGES = (
     (0.0, ((8, 96, 1.0),)),
-    (0.3, ((16, 96, 0.7), (8, 96, 0.3))),
-    (0.5, ((16, 128, 0.8), (16, 96, 0.1), (8, 96, 0.1))),
+    (0.52, ((16, 96, 0.7), (8, 96, 0.3))),
+    (0.65, ((16, 128, 0.8), (16, 96, 0.1), (8, 96, 0.1))),
     (0.9, ((16, 128, 0.85), (32, 128, 0.15))),
 )
 """From which share of the training on, clips of which (frames, side, share of the batches)."""
@@ -46,9 +46,9 @@ BATCH = {(8, 96): 6, (16, 96): 4, (16, 128): 3, (32, 128): 2}
 QUESTIONS = 26
 """Most questions of a clip in a batch."""
 
-BALANCED = 0.3
-"""Share of the training from which on each type of question counts the same; before, the frequent ones count most: where
-things are, their names and colours."""
+BALANCED = 0.2
+"""Share of the training from which on each type of question counts the same; before, the frequent ones count most:
+where things are, their names and colours."""
 
 
 NAMES = {"kind": KINDS, "colour": tuple(COLOURS), "place": PLACES}
@@ -192,6 +192,7 @@ class Trainer:
         self.model = small.build(seed)
         self.model.model.visual.requires_grad_(False)
         self.model.model.visual.config._attn_implementation = "eager"  # the faster one on a CPU
+        use_packed_attention(self.model)
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         groups = [
             {"params": [parameter for parameter in self.trained if parameter.ndim > 1], "weight_decay": 0.05},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from experiments.benchmark.answering import Reader
 from experiments.benchmark.painting import Clip, paint
 from experiments.benchmark.questions import Question, ask
 from experiments.benchmark.script import Knobs, write_script
-from experiments.benchmark.sequence import END, encode_text, logits, pack
+from experiments.benchmark.sequence import END, encode_text, logits, pack, use_packed_attention
 from experiments.benchmark.tower import encode, patches
 from stgraph import Selector, StgraphError, STSimDiff, VideoQA
 
@@ -78,6 +79,9 @@ def test_many_questions_in_one_sequence_are_answered_as_alone(
         ending.append(reader.model(**inputs).logits[0, -1])
     torch.testing.assert_close(together, torch.stack(alone), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(behind, torch.stack(ending), atol=1e-5, rtol=1e-4)
+    model = copy.deepcopy(reader.model)
+    use_packed_attention(model)
+    torch.testing.assert_close(logits(model, packed)[0], together, atol=1e-5, rtol=1e-4)
     assert packed.answers.tolist() == [small.vocabulary()[question.word] for question in questions[:9]]
     assert small.vocabulary()["<|im_end|>"] == END
 
