@@ -108,7 +108,7 @@ def test_stages_follow_the_clock() -> None:
 
     chance = random.Random(0)
     assert {train.stage(0.0, chance).frames for _ in range(30)} == {8}
-    assert 16 in {train.stage(0.5, chance).frames for _ in range(30)}
+    assert 16 in {train.stage(0.7, chance).frames for _ in range(30)}
     assert 32 in {train.stage(0.95, chance).frames for _ in range(60)}
 
 
