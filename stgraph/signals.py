@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import StgraphError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class Question(NamedTuple):
+    """The text tokens behind a video in the prompt, for methods that look at the question.
+
+    Attributes:
+        states: (m, d) their states, of the size of the video's features.
+        keys: (m, d_k) their attention keys, of the size of the video's; None where they are not known.
+        first: column of the video's first token in the prompt.
+    """
+
+    states: Tensor
+    keys: Tensor | None = None
+    first: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,16 +37,20 @@ class Signals:
         encoder_keys: (N, d_k) float. Head-mean raw attention keys of the same encoder block (VisionZip, PruMerge).
         llm_attention: (N,) float. Head-mean attention of the last prompt token to the token in an early LLM layer
             (FastV).
+        question: the text behind each video, one for each (DART, CDPruner).
     """
 
     encoder_attention: Tensor | None = None
     encoder_keys: Tensor | None = None
     llm_attention: Tensor | None = None
+    question: tuple[Question, ...] | None = None
 
     def check(self, num_tokens: int) -> None:
         """Raise :class:`StgraphError` unless every signal has ``num_tokens`` rows and is finite."""
-        for field in fields(self):
+        for field in fields(Signals):
             value = getattr(self, field.name)
+            if field.name == "question":
+                continue
             if value is None:
                 continue
             if value.shape[0] != num_tokens or value.ndim != (2 if field.name == "encoder_keys" else 1):
@@ -45,7 +63,8 @@ class Signals:
 
     def take(self, rows: Tensor) -> Signals:
         """The signals of some of the tokens."""
-        return Signals(**{f.name: None if (v := getattr(self, f.name)) is None else v[rows] for f in fields(Signals)})
+        values = {f.name: getattr(self, f.name) for f in fields(Signals)}
+        return Signals(**{k: v if v is None or k == "question" else v[rows] for k, v in values.items()})
 
     def with_llm_attention(self, llm_attention: Tensor) -> Signals:
         """The same signals beside this ``llm_attention``, (N,)."""
@@ -70,9 +89,15 @@ class DeferredSignals(Signals):
 
     _encoder: Callable[[], Signals]
 
-    def __init__(self, encoder: Callable[[], Signals], llm_attention: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        encoder: Callable[[], Signals],
+        llm_attention: Tensor | None = None,
+        question: tuple[Question, ...] | None = None,
+    ) -> None:
         """Take ``encoder``, which makes signals that fit the tokens, and what is known already."""
         object.__setattr__(self, "llm_attention", llm_attention)
+        object.__setattr__(self, "question", question)
         object.__setattr__(self, "_encoder", cache(encoder))
 
     if not TYPE_CHECKING:  # properties in the place of fields
@@ -94,8 +119,8 @@ class DeferredSignals(Signals):
     def take(self, rows: Tensor) -> Signals:
         """The signals of some of the tokens, still to be computed."""
         known = Signals(llm_attention=self.llm_attention).take(rows)
-        return DeferredSignals(lambda: self._encoder().take(rows), known.llm_attention)
+        return DeferredSignals(lambda: self._encoder().take(rows), known.llm_attention, self.question)
 
     def with_llm_attention(self, llm_attention: Tensor) -> Signals:
         """The same signals, still to be computed, beside this ``llm_attention``, (N,)."""
-        return DeferredSignals(self._encoder, llm_attention)
+        return DeferredSignals(self._encoder, llm_attention, self.question)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import StgraphError
 from ..selectors.base import Selector
-from ..selectors.rounds import Round, Rounds, Step, last_step
+from ..selectors.rounds import Round, Rounds, Step, last_step, sums_of
 from ..selectors.selection import Selection
 from ..signals import Signals
 from ..tokens import VideoTokens
@@ -43,24 +43,17 @@ class Merge(NamedTuple):
     @classmethod
     def of(cls, step: Step, rows: Tensor, columns: Tensor, copies: int) -> Merge | None:
         """What a step merges of the tokens at ``rows`` and ``columns``, in each copy of a row; None for nothing."""
-        if step.target is None or step.weight is None:
+        blend = sums_of(step)
+        if blend is None:
             return None
-        index = torch.arange(len(columns), device=columns.device)
-        head = torch.where(step.target >= 0, step.target, torch.where(step.keep, index, -1))
-        changed = step.keep & (step.weight != 1)
-        changed[step.target[step.target >= 0]] = True
-        heads = changed.nonzero()[:, 0]
-        members = ((head >= 0) & changed[head.clamp(min=0)]).nonzero()[:, 0]
-        if not len(heads):
-            return None
-        into = torch.searchsorted(heads, head[members])
+        heads, into = blend.into.unique(return_inverse=True)
         copy = torch.arange(copies, device=columns.device)[:, None]
         return cls(
             (rows[heads] + copy).flatten(),
             columns[heads].repeat(copies),
-            columns[members].repeat(copies),
+            columns[blend.source].repeat(copies),
             (into + len(heads) * copy).flatten(),
-            step.weight[members].repeat(copies),
+            blend.weight.repeat(copies),
         )
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -30,6 +30,8 @@ SELECTORS: Registry[Selector] = Registry(
         "divprune": "stgraph.selectors.divprune:DivPrune",
         "dart": "stgraph.selectors.dart:DART",
         "fastvid": "stgraph.selectors.fastvid:FastVID",
+        "flashvid_trees": "stgraph.selectors.flashvid_trees:FlashVIDTrees",
+        "segment_peaks": "stgraph.selectors.segment_peaks:SegmentPeaks",
         "flashvid": "stgraph.selectors.flashvid:FlashVID",
         "forestprune": "stgraph.selectors.forestprune:ForestPrune",
         "llava_scissor": "stgraph.selectors.llava_scissor:LLaVAScissor",

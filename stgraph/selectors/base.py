@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Self, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from ..registry import build_groups
 from ..signals import Signals
 from ..tokens import VideoTokens
 from .rounds import EARLY_LAYER, LayerBudget, Round, Rounds, Step, budget_notes, last_step
-from .selection import Selection, Verdict, verdict_of
+from .selection import Blend, Selection, Verdict, blend_of, verdict_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,6 +46,8 @@ class Ranking:
         merge_target: (N,) int64, the kept token that a dropped one is merged into, −1 for all others; None where the
             method does not merge.
         merge_weight: (N,) float32, the factor of each token in that sum, see :class:`Selection`.
+        blend: the sums themselves, where a token goes into several kept ones or a kept one into others, see
+            :class:`Selection`; None where the two above say all.
         budget: visual tokens to keep of each video; None for ⌈r·N⌉.
     """
 
@@ -59,6 +61,7 @@ class Ranking:
     notes: tuple[str, ...] = ()
     merge_target: Tensor | None = None
     merge_weight: Tensor | None = None
+    blend: Blend | None = None
     budget: Sequence[int] | None = None
 
     @classmethod
@@ -99,8 +102,24 @@ class Ranking:
             else tuple(f"video {video}: {note}" for video, part in enumerate(parts) for note in part.notes),
             merge_target=joined("merge_target", -1, first),
             merge_weight=joined("merge_weight", 1),
+            blend=_blends(parts, first),
             budget=[n for part in parts for n in part.budget or ()] or None,
         )
+
+
+def _blends(parts: Sequence[Ranking], first: Sequence[int]) -> Blend | None:
+    """The sums of several videos as those of one batch; None where targets and weights say all."""
+    if all(part.blend is None for part in parts):
+        return None
+    blends = []
+    for part, offset in zip(parts, first, strict=True):
+        blend = part.blend
+        if blend is None and part.merge_target is not None and part.merge_weight is not None:
+            keep = part.protected if part.protected is not None else part.merge_weight > 0
+            blend = blend_of(keep & (part.merge_target < 0), part.merge_target, part.merge_weight)
+        if blend is not None:
+            blends.append(Blend(blend.into + offset, blend.source + offset, blend.weight))
+    return Blend.cat(blends)
 
 
 class Clock:
@@ -132,19 +151,22 @@ class Selector(ABC):
         separators: newline tokens are no vertices. ``"proportional"``: of S in a video the same share stays,
             ⌈retention · S⌉, those whose run of tokens keeps most. ``"keep"``: all stay, outside the budget.
             ``"drop"``: none stays.
-            ``"vertex"``: they are tokens like any other, as in the authors' release.
+            ``"vertex"``: they are tokens like any other, as in the authors' release. (:class:`FrameFusion` also
+            knows ``"column"``.)
     """
 
     retention: float = 0.3
     tokens: int | None = None
     separators: Literal["proportional", "keep", "drop", "vertex"] = "proportional"
 
+    SEPARATORS: ClassVar[tuple[str, ...]] = ("proportional", "keep", "drop", "vertex")
+
     def __post_init__(self) -> None:
         build_groups(self)
         check_number("retention", self.retention, above=0, at_most=1)
         if self.tokens is not None:
             check_number("tokens", self.tokens, at_least=1, integer=True)
-        check_choice("separators", self.separators, ("proportional", "keep", "drop", "vertex"))
+        check_choice("separators", self.separators, self.SEPARATORS)
 
     @abstractmethod
     def rank(self, tokens: VideoTokens, signals: Signals) -> Ranking:
@@ -259,6 +281,8 @@ class Selector(ABC):
             merged = ranking.merge_target >= 0
             if bool((merged & keep).any()) or not bool(keep[ranking.merge_target[merged]].all()):
                 raise StgraphError(f"selector {type(self).__name__} must merge dropped tokens into kept ones only")
+        if ranking.blend is not None and not bool(keep[ranking.blend.into].all()):
+            raise StgraphError(f"selector {type(self).__name__} must merge tokens into kept ones only")
         verdict = verdict_of(role, keep)
         newline = self._separators(keep, tokens, settled[1])
         score = ranking.importance
@@ -284,6 +308,7 @@ class Selector(ABC):
             notes=ranking.notes,
             merge_target=ranking.merge_target,
             merge_weight=None if ranking.merge_weight is None else torch.where(newline, 1.0, ranking.merge_weight),
+            blend=ranking.blend,
         )
 
     def attach(
@@ -410,9 +435,10 @@ class Selector(ABC):
         stay = torch.zeros_like(keep)
         if self.separators in ("drop", "vertex"):
             return stay
-        places = tokens.separator.nonzero()[:, 0]
+        outside = tokens.separator & ~self.visual(tokens)
+        places = outside.nonzero()[:, 0]
         if self.separators == "keep" or not len(places):
-            return tokens.separator
+            return outside
         # A separator closes the run of tokens before it or opens the one after it; the runs that keep most keep theirs.
         kept_so_far = torch.cat([places.new_zeros(1), torch.cumsum(keep, 0)])
         video = tokens.batch[places]

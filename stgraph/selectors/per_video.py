@@ -7,29 +7,36 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from .. import kernels
 from ..budget import ceil_share
 from ..errors import StgraphError, check_choice
-from ..kernels import TIE_TOLERANCE, edge_cosine, norms, snap
-from ..signals import Signals
+from ..kernels import norms, snap
+from ..signals import Question, Signals
 from ..tokens import VideoTokens, check_finite
 from .base import Ranking, Selector
+from .selection import Blend
+from .similarity import pair_cosines
 
 AttentionSource = Literal["encoder_attention", "llm_attention", "features"]
 """Where a method's attention comes from; ``"features"`` is :func:`feature_attention`, a substitute without a model."""
+
+CountRule = Literal["exact", "published"]
+"""How many tokens stay: exactly ⌈r·n⌉, or as many as the authors' code keeps."""
 
 KeySource = Literal["encoder_keys", "features"]
 """Where a method's keys come from; ``"features"`` takes the tokens' own features instead."""
 
 ATTENTION_SOURCES = ("encoder_attention", "llm_attention", "features")
 KEY_SOURCES = ("encoder_keys", "features")
+COUNT_RULES = ("exact", "published")
 
 TEMPERATURE = 0.1
 """Of the softmax in :func:`feature_attention`."""
@@ -46,6 +53,7 @@ class Clip:
         signals: of these tokens.
         retention: r.
         method: name of the method, for messages.
+        question: the text behind the video, where it is known.
     """
 
     features: Tensor
@@ -54,6 +62,7 @@ class Clip:
     signals: Signals
     retention: float
     method: str
+    question: Question | None = None
 
     def __len__(self) -> int:
         return len(self.coords)
@@ -85,6 +94,20 @@ class Clip:
             return torch.cat([feature_attention(self.unit[frame]) for frame in self.frames]).double()
         return self._signal(source, "signal").double()
 
+    def frame_means(self) -> Tensor:
+        """(T, d) float64 mean of the features of every frame that has tokens."""
+        return torch.stack([self.features[frame].double().mean(0) for frame in self.frames])
+
+    def frame_counts(self, exact: bool) -> list[int]:
+        """Tokens that each frame keeps where all keep the same share: exactly ⌈r·n⌉ in all, or ⌈r·n⌉ of each frame."""
+        if exact:
+            return shares(self.retention, self.sizes)
+        return [ceil_share(self.retention, size) for size in self.sizes]
+
+    def place(self) -> Tensor:
+        """(n,) int64 position of each token in its frame, the same number for the same row and column."""
+        return self.coords[:, 1] * (int(self.coords[:, 2].max()) + 1) + self.coords[:, 2]
+
     def keys(self, source: KeySource) -> Tensor:
         """(n, d_k) keys, in their own length."""
         return self.features if source == "features" else self._signal(source, "keys")
@@ -103,9 +126,10 @@ class Choice(NamedTuple):
 
     Attributes:
         score: (n,) float, larger is kept first.
-        chosen: (n,) bool, exactly the tokens to keep; None where they are the first by score.
+        chosen: (n,) bool, the tokens to keep; None where they are the first by score.
         target: (n,) int64, the kept token that a dropped one is merged into, −1 for all others; None without merging.
         weight: (n,) float32 factors of the merge, see :class:`Selection`; None without merging.
+        blend: what kept tokens become, in the place of ``target`` and ``weight``, see :class:`Blend`.
         note: a sentence for the user, or nothing.
     """
 
@@ -113,16 +137,40 @@ class Choice(NamedTuple):
     chosen: Tensor | None = None
     target: Tensor | None = None
     weight: Tensor | None = None
+    blend: Blend | None = None
     note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoSelector(Selector):
-    """A method that selects from one video at a time; subclasses implement :meth:`choose`."""
+    """A method that selects from one video at a time; subclasses implement :meth:`choose`.
+
+    Attributes:
+        count: ``"exact"``: ⌈r·N⌉ tokens of each video stay. ``"published"``: as many as the authors' code keeps at
+            this retention, or by its thresholds where it knows no retention.
+    """
+
+    count: CountRule = "exact"
+
+    merging: ClassVar[bool] = False
+    """Whether the method merges tokens."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("count", self.count, COUNT_RULES)
+
+    @property
+    def exact(self) -> bool:
+        """Whether exactly the budget is to be kept."""
+        return self.count == "exact"
 
     @abstractmethod
     def choose(self, clip: Clip) -> Choice:
-        """Choose from a video that has at least one visual token."""
+        """Choose from a video that has at least one visual token.
+
+        Where the count is exact, what is chosen beyond the budget loses those of the lowest score, and what is missing
+        comes from those of the highest; their rows stay as they were chosen.
+        """
 
     def rank(self, tokens: VideoTokens, signals: Signals) -> Ranking:
         """The choices of all videos, joined."""
@@ -130,28 +178,37 @@ class VideoSelector(Selector):
         n, device = len(tokens), tokens.device
         score = torch.zeros(n, dtype=torch.float64, device=device)
         chosen = torch.zeros(n, dtype=torch.bool, device=device)
-        target = torch.full((n,), -1, dtype=torch.int64, device=device)
-        weight = torch.zeros(n, dtype=torch.float32, device=device)
-        merges, notes = False, []
+        budgets = [0] * tokens.num_videos
+        blends: list[Blend] = []
+        notes: list[str] = []
         for video, rows, clip in self._clips(tokens, signals):
-            choice = self.choose(clip)
+            if self.exact and clip.budget == len(clip):
+                choice = Choice(torch.zeros(len(clip), dtype=torch.float64, device=device))
+            else:
+                choice = self.choose(clip)
             score[rows] = choice.score.double()
-            keep = first(choice.score, clip.budget) if choice.chosen is None else choice.chosen
+            tier = torch.zeros(len(clip), dtype=torch.uint8, device=device)
+            if choice.chosen is not None:
+                tier += choice.chosen.to(torch.uint8)
+            budgets[video] = clip.budget if self.exact or choice.chosen is None else int(choice.chosen.sum())
+            keep, _ = kernels.first_of(score[rows], tier, budgets[video])
             chosen[rows] = keep
-            weight[rows] = keep.float() if choice.weight is None else choice.weight
-            if choice.target is not None:
-                merges = True
-                target[rows] = torch.where(choice.target >= 0, rows[choice.target.clamp(min=0)], -1)
+            if choice.blend is not None:
+                stays = keep[choice.blend.into]
+                into, source, weight = (part[stays] for part in choice.blend)
+                blends.append(Blend(rows[into], rows[source], weight))
             if choice.note:
                 notes.append(choice.note if tokens.num_videos == 1 else f"video {video}: {choice.note}")
-        return Ranking(
+        ranking = Ranking(
             importance=score,
             protected=chosen,
             seconds={"ranking": time.perf_counter() - start},
             notes=tuple(notes),
-            merge_target=target if merges else None,
-            merge_weight=weight if merges else None,
+            budget=None if self.exact else budgets,
         )
+        if not self.merging:
+            return ranking
+        return replace(ranking, **_merged(Blend.cat([Blend.empty(device), *blends]).changes(), chosen))
 
     def _clips(self, tokens: VideoTokens, signals: Signals) -> Iterator[tuple[int, Tensor, Clip]]:
         """Number, rows and visual tokens of every video that has some."""
@@ -170,25 +227,47 @@ class VideoSelector(Selector):
                 continue
             begin, end = int(rows[0]), int(rows[-1]) + 1
             x = features[begin:end] if end - begin == len(rows) else features[rows]  # a view where that is possible
-            yield video, rows, Clip(x, norm[inside], tokens.coords[rows], signals.take(rows), self.retention, method)
+            question = None if signals.question is None else signals.question[video]
+            own = Clip(x, norm[inside], tokens.coords[rows], signals.take(rows), self.retention, method, question)
+            yield video, rows, own
+
+
+def _merged(blend: Blend, keep: Tensor) -> dict[str, Any]:
+    """The fields of a :class:`Ranking` that say who went into whom."""
+    target, weight = blend.main_targets(keep)
+    sources = blend.source
+    once = len(sources.unique()) == len(sources) and bool((~keep[sources] | (blend.into == sources)).all())
+    return {"merge_target": target, "merge_weight": weight, "blend": None if once else blend}
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderSelector(VideoSelector):
-    """A method that reads the vision encoder: which tokens it attends to, and by which keys they are compared.
+class AttentionSelector(VideoSelector):
+    """A method that reads which tokens the vision encoder attends to.
 
     Attributes:
         signal: whose attention: the encoder's as published, the LLM's, or the substitute ``"features"``.
-        keys: the encoder's keys as published, or ``"features"``. None takes the features where ``signal="features"``
-            asks for that substitute, otherwise the keys.
     """
 
     signal: AttentionSource = "encoder_attention"
-    keys: KeySource | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("signal", self.signal, ATTENTION_SOURCES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSelector(AttentionSelector):
+    """A method that also reads by which keys the encoder compares tokens.
+
+    Attributes:
+        keys: the encoder's keys as published, or ``"features"``. None takes the features where ``signal="features"``
+            asks for that substitute, otherwise the keys.
+    """
+
+    keys: KeySource | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.keys is not None:
             check_choice("keys", self.keys, KEY_SOURCES)
 
@@ -210,11 +289,6 @@ def unit_rows(x: Tensor, length: Tensor | None = None) -> Tensor:
     if bool(extreme.any()):
         unit[extreme] = (x[extreme].double() * scale[extreme, None]).float()
     return unit
-
-
-def on_grid(threshold: float) -> float:
-    """A threshold rounded as :func:`~stgraph.kernels.snap` rounds cosines, so that "equal" means equal."""
-    return round(threshold / TIE_TOLERANCE) * TIE_TOLERANCE
 
 
 def feature_attention(unit: Tensor) -> Tensor:
@@ -244,6 +318,30 @@ def shares(retention: float, counts: Sequence[int]) -> list[int]:
     return split
 
 
+def bisect(count_at: Callable[[float], int], low: float, high: float, wanted: int, *, steps: int) -> float:
+    """The value from ``low`` to ``high`` whose count is nearest to the wanted one, of equally near ones the first.
+
+    Args:
+        count_at: the count at a value, which should not fall when the value rises.
+        low: a value of too low a count, which is tried.
+        high: a value of too high a count, which is tried.
+        wanted: the count to find.
+        steps: values between them that are tried at most.
+    """
+    best, best_gap = low, abs(count_at(low) - wanted)
+    if (gap := abs(count_at(high) - wanted)) < best_gap:
+        best, best_gap = high, gap
+    for _ in range(steps):
+        if not best_gap:
+            break
+        middle = (low + high) / 2
+        count = count_at(middle)
+        if (gap := abs(count - wanted)) < best_gap:
+            best, best_gap = middle, gap
+        low, high = (middle, high) if count < wanted else (low, middle)
+    return best
+
+
 def first(score: Tensor, count: int) -> Tensor:
     """(n,) bool, the ``count`` largest scores, ties to the smaller index."""
     chosen = torch.zeros(len(score), dtype=torch.bool, device=score.device)
@@ -252,6 +350,18 @@ def first(score: Tensor, count: int) -> Tensor:
 
 
 # -- merging ----------------------------------------------------------------------------------------------------------
+
+
+def means_of(group: Tensor, head: Tensor) -> Blend:
+    """The sums by which every head becomes the mean of its group.
+
+    Args:
+        group: (n,) int64 group of each token, −1 for none.
+        head: (g,) int64 token that stands for each group; it need not be in it.
+    """
+    source = (group >= 0).nonzero()[:, 0]
+    own = group[source]
+    return Blend(head[own], source, 1 / torch.bincount(own, minlength=len(head))[own].to(torch.float32))
 
 
 def mean_weights(chosen: Tensor, target: Tensor) -> Tensor:
@@ -266,39 +376,27 @@ def mean_weights(chosen: Tensor, target: Tensor) -> Tensor:
 # -- matches in time --------------------------------------------------------------------------------------------------
 
 
-def previous_matches(clip: Clip, radius: int | None) -> tuple[Tensor, Tensor]:
-    """The most similar token of the previous frame for every token, ties to the smaller index.
+def predecessors(clip: Clip, *, adjacent: bool) -> tuple[Tensor, Tensor]:
+    """The token before each at the same position.
 
     Args:
         clip: the video.
-        radius: largest distance in rows and in columns; 0 looks at the same position, None at the whole frame.
+        adjacent: it must be in the frame just before; otherwise it may be any number of frames ago.
 
     Returns:
-        (n,) int64 that token, −1 where there is none, and (n,) float64 its cosine in steps of
-        :data:`~stgraph.kernels.TIE_TOLERANCE`, −2 where there is none.
+        (n,) int64 that token, −1 where there is none, and (n,) float64 its cosine, −2 where there is none.
     """
-    match = torch.full((len(clip),), -1, dtype=torch.int64, device=clip.coords.device)
-    cosine = torch.full((len(clip),), -2.0, dtype=torch.float64, device=clip.coords.device)
-    if radius == 0:  # one dot product for each token, and no unit vectors in memory
-        later = torch.arange(len(clip), device=match.device)
-        _, height, width = (clip.coords.amax(0) + 1).tolist()
-        key = (clip.coords[:, 0] * height + clip.coords[:, 1]) * width + clip.coords[:, 2]
-        place = torch.searchsorted(key, key - height * width)
-        there = key[place] == key - height * width
-        match[there] = place[there]
-        edges = torch.stack([match[there], later[there]])
-        cosine[there] = snap(edge_cosine(clip.features, clip.norm, later, edges)).clamp_(-1, 1)
-        return match, cosine
-    for before, now in zip(clip.frames, clip.frames[1:], strict=False):
-        if int(clip.coords[now.start, 0]) != int(clip.coords[before.start, 0]) + 1:
-            continue
-        there, here = clip.coords[before, 1:], clip.coords[now, 1:]
-        similarity = snap(clip.unit[now] @ clip.unit[before].T).clamp_(-1, 1)
-        if radius is not None:
-            similarity.masked_fill_((here[:, None] - there).abs().amax(-1) > radius, -2.0)
-        best, place = similarity.max(1)
-        cosine[now] = best
-        match[now] = torch.where(best > -2, place + before.start, -1)
+    place, frame = clip.place(), clip.coords[:, 0]
+    order = torch.sort(place, stable=True).indices
+    same = place[order[1:]] == place[order[:-1]]
+    if adjacent:
+        same &= frame[order[1:]] == frame[order[:-1]] + 1
+    match = torch.full_like(place, -1)
+    match[order[1:][same]] = order[:-1][same]
+    cosine = torch.full((len(clip),), -2.0, dtype=torch.float64, device=place.device)
+    for rows in clip.frames:
+        own = (match[rows] >= 0).nonzero()[:, 0] + rows.start
+        cosine[own] = pair_cosines(clip.features[own], clip.features[match[own]])
     return match, cosine
 
 

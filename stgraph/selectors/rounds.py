@@ -19,7 +19,7 @@ from torch import Tensor
 from ..budget import ceil_share
 from ..signals import Signals
 from ..tokens import VideoTokens
-from .selection import Selection
+from .selection import Blend, Selection, blend_of
 
 EARLY_LAYER = 2
 """FastV's K, the first layer that trimmed tokens are gone from."""
@@ -63,6 +63,7 @@ class Step:
         target: (n,) int64, the token of this round that one which goes is merged into, −1 for all others; None where
             nothing is merged.
         weight: (n,) float32, the factor of each token in the sum that its head becomes; None with ``target``.
+        blend: the sums themselves, of tokens of this round, where ``target`` and ``weight`` do not say all.
         layer: the next round that the method wants, or the first possible one after it.
         selection: what became of all N tokens, when this is the last step; those that stay are ``keep``.
     """
@@ -72,6 +73,7 @@ class Step:
     weight: Tensor | None = None
     layer: int = 0
     selection: Selection | None = None
+    blend: Blend | None = None
 
 
 Rounds = Generator[Step, Round, None]
@@ -154,10 +156,21 @@ class Lineage:
 def last_step(view: Round, selection: Selection) -> Step:
     """The step that makes of the tokens in a round what a selection from all N says."""
     keep = selection.mask[view.index]
-    if selection.merge_target is None or selection.merge_weight is None:
+    blend = selection.sums()
+    if not len(blend.into):
         return Step(keep, selection=selection)
-    place = torch.full_like(selection.merge_target, -1)
+    place = torch.full_like(selection.verdict, -1, dtype=torch.int64)
     place[view.index] = torch.arange(len(view.index), device=place.device)
-    target = selection.merge_target[view.index]
-    local = torch.where(target >= 0, place[target.clamp(min=0)], -1)
-    return Step(keep, local, selection.merge_weight[view.index], selection=selection)
+    here = place[blend.source] >= 0
+    into, source, weight = (part[here] for part in blend)
+    return Step(keep, blend=Blend(place[into], place[source], weight), selection=selection)
+
+
+def sums_of(step: Step) -> Blend | None:
+    """What a step merges; None for nothing."""
+    if step.blend is not None:
+        return step.blend
+    if step.target is None or step.weight is None:
+        return None
+    blend = blend_of(step.keep, step.target, step.weight)
+    return blend if len(blend.into) else None

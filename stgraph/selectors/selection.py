@@ -5,11 +5,11 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -46,6 +46,101 @@ class Verdict(enum.IntEnum):
 
 
 KEPT = (Verdict.REPRESENTATIVE, Verdict.EVENT, Verdict.BOTH, Verdict.FILLED, Verdict.SEPARATOR)
+
+
+_BLOCK = 1 << 22
+"""Numbers that a merge gathers at a time: 16 MB of float32."""
+
+
+class Blend(NamedTuple):
+    """Kept tokens as weighted sums of any tokens: a token may go into several, and a kept one into others.
+
+    A kept token that nothing goes into stays as it was.
+
+    Attributes:
+        into: (m,) int64 the kept token.
+        source: (m,) int64 the token that goes into it; its own part in the sum is an entry like any other.
+        weight: (m,) float32 the factor.
+    """
+
+    into: Tensor
+    source: Tensor
+    weight: Tensor
+
+    def sums(self, heads: Tensor, x: Tensor) -> Tensor:
+        """(h, ...) the sums of the sorted ``heads`` (h,), of rows of ``x`` (N, ...), in float32 or wider."""
+        wide = torch.promote_types(x.dtype, torch.float32)
+        out = torch.zeros(len(heads), *x.shape[1:], dtype=wide, device=x.device)
+        place = torch.searchsorted(heads, self.into.to(x.device))
+        step = max(1, _BLOCK // max(1, x[:1].numel()))
+        parts = (place, self.source.to(x.device), self.weight.to(x.device))
+        for row, source, weight in zip(*(part.split(step) for part in parts), strict=True):
+            rows = x[source].to(wide) * weight.to(wide).view(-1, *[1] * (x.ndim - 1))
+            out = out.index_add(0, row, rows)
+        return out
+
+    def main_targets(self, keep: Tensor) -> tuple[Tensor, Tensor]:
+        """Where most of each token goes.
+
+        Args:
+            keep: (N,) bool, the kept tokens.
+
+        Returns:
+            (N,) int64 the kept token that takes in most of a dropped one, of equal ones the first, −1 for all others;
+            and (N,) float32 that factor, for a kept token its factor in itself.
+        """
+        order = torch.sort(self.into, stable=True).indices
+        order = order[torch.sort(self.weight[order], stable=True, descending=True).indices]
+        order = order[torch.sort(self.source[order], stable=True).indices]
+        source = self.source[order]
+        begins = torch.ones_like(source, dtype=torch.bool)
+        begins[1:] = source[1:] != source[:-1]
+        best = order[begins & ~keep[source]]
+        target = torch.full(keep.shape, -1, dtype=torch.int64, device=keep.device)
+        target[self.source[best]] = self.into[best]
+        weight = keep.to(torch.float32)
+        weight[self.source[best]] = self.weight[best]
+        weight[self.into] = 0.0
+        own = self.into == self.source
+        weight[self.into[own]] = self.weight[own]
+        return target, weight
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all entries are the same, in the same order."""
+        if not isinstance(other, Blend):
+            return NotImplemented
+        return all(torch.equal(a, b) for a, b in zip(self, other, strict=True))
+
+    @classmethod
+    def empty(cls, device: torch.device) -> Blend:
+        """Nothing goes anywhere."""
+        none = torch.empty(0, dtype=torch.int64, device=device)
+        return cls(none, none, none.to(torch.float32))
+
+    @classmethod
+    def cat(cls, parts: Sequence[Blend]) -> Blend:
+        """One or several as one, sorted, the entries of the same two tokens added up.
+
+        Every kept token has an entry of its own, which may be 0.
+        """
+        into, source, weight = (torch.cat(column) for column in zip(*parts, strict=True))
+        if not len(into):
+            return cls(into, source, weight)
+        heads = into.unique()
+        into, source = torch.cat([into, heads]), torch.cat([source, heads])
+        weight = torch.cat([weight, torch.zeros_like(heads, dtype=weight.dtype)])
+        width = int(torch.maximum(into.max(), source.max())) + 1
+        key, place = (into * width + source).unique(return_inverse=True)
+        total = torch.zeros(len(key), dtype=torch.float64, device=key.device).index_add_(0, place, weight.double())
+        return cls(key // width, key % width, total.to(torch.float32))
+
+    def changes(self) -> Blend:
+        """The same as :meth:`cat` has it, without the kept tokens that stay as they were."""
+        into, source, weight = Blend.cat([self])
+        if not len(into):
+            return self
+        changed = (torch.bincount(into)[into] > 1) | (weight != 1)
+        return Blend(into[changed], source[changed], weight[changed])
 
 
 def verdict_of(candidate: Tensor, keep: Tensor) -> Tensor:
@@ -86,6 +181,8 @@ class Selection:
         merge_weight: (N,) float32 factor of each token in the sum that its kept token becomes: a merged token's own,
             a kept token's own (1 where it stays as it was), 0 where a token is lost. None where the method does not
             merge.
+        blend: the sums themselves, where a token goes into several kept ones or a kept one into others; the two above
+            then only say where most of each goes. None where they say all.
     """
 
     indices: Tensor
@@ -104,6 +201,7 @@ class Selection:
     notes: tuple[str, ...] = ()
     merge_target: Tensor | None = None
     merge_weight: Tensor | None = None
+    blend: Blend | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -196,8 +294,9 @@ class Selection:
         """
         state = hashlib.sha256()
         values = [self.coords, self.batch, self.verdict.long()]
-        if self.merge_target is not None and self.merge_weight is not None:
-            values += [self.merge_target, snap(self.merge_weight).mul(1 / TIE_TOLERANCE).long()]
+        if self.merges:
+            blend = self.sums().changes()
+            values += [blend.into, blend.source, snap(blend.weight).mul(1 / TIE_TOLERANCE).long()]
         for value in values:
             state.update(np.ascontiguousarray(value.cpu().numpy().astype("<i8")).tobytes())
         return state.hexdigest()[:16]
@@ -222,16 +321,16 @@ class Selection:
         kept = x[self.indices.to(x.device)]
         if not (merge and x.is_floating_point()) or self.merge_target is None or self.merge_weight is None:
             return kept
-        target, weight = self.merge_target.to(x.device), self.merge_weight.to(x.device)
-        merged = (target >= 0).nonzero()[:, 0]
-        place = torch.searchsorted(self.indices.to(x.device), target[merged])
+        blend = self.sums()
+        heads = blend.into.unique()
+        places = torch.searchsorted(self.indices, heads).to(x.device)
+        return kept.index_copy(0, places, blend.sums(heads.to(x.device), x).to(x.dtype))
 
-        def weighted(rows: Tensor, factor: Tensor) -> Tensor:
-            wide = torch.promote_types(x.dtype, torch.float32)
-            return rows.to(wide) * factor.to(wide).view(-1, *[1] * (x.ndim - 1))
-
-        own = weighted(kept, weight[self.indices.to(x.device)])
-        return own.index_add(0, place, weighted(x[merged], weight[merged])).to(x.dtype)
+    def sums(self) -> Blend:
+        """What kept tokens become, those that stay as they were left out; empty where the method does not merge."""
+        if self.merge_target is None or self.merge_weight is None:
+            return Blend.empty(self.verdict.device)
+        return self.blend if self.blend is not None else blend_of(self.mask, self.merge_target, self.merge_weight)
 
     def invert(self, y: Tensor, fill: float = 0) -> Tensor:
         """Rows of the kept tokens (K, ...) put back to their places among all N; the others get ``fill``.
@@ -253,7 +352,7 @@ class Selection:
         community = self.community[rows]
         if bool((community >= 0).any()):
             community = torch.where(community >= 0, community - community[community >= 0].min(), community)
-        per_token = {name: getattr(self, name)[rows] for name in self._TENSORS if name != "indices"}
+        per_token: dict[str, Any] = {name: getattr(self, name)[rows] for name in self._TENSORS if name != "indices"}
         per_token |= {"community": community, "batch": per_token["batch"] - index}
         if self.merge_target is not None and self.merge_weight is not None:
             target = self.merge_target[rows]
@@ -261,6 +360,10 @@ class Selection:
                 "merge_target": torch.where(target >= 0, target - start, target),
                 "merge_weight": self.merge_weight[rows],
             }
+        if self.blend is not None:
+            own = self.batch[self.blend.into] == index
+            into, source, weight = (part[own] for part in self.blend)
+            per_token["blend"] = Blend(into - start, source - start, weight)
         return replace(self, indices=inside, **per_token, budget=(self.budget[index],))
 
     def why(self, token: int) -> str:
@@ -335,7 +438,10 @@ class Selection:
         folder = Path(folder)
         # Copies, because the format refuses tensors that share memory, as zeros of two absent scores may.
         names = self._TENSORS + (self._MERGE if self.merges else ())
-        data = save({name: getattr(self, name).cpu().clone() for name in names})
+        tensors = {name: getattr(self, name).cpu().clone() for name in names}
+        if self.blend is not None:
+            tensors |= {f"blend_{name}": part.cpu().clone() for name, part in self.blend._asdict().items()}
+        data = save(tensors)
         # Through Python's own file, so that a full disk is an OSError like any other.
         (folder / "selection.safetensors").write_bytes(data)
         record = {
@@ -373,12 +479,16 @@ class Selection:
                 raise StgraphError(f"the selection in {name} was changed after it was written; run compress again")
             tensors = load(data)
             names = cls._TENSORS + (cls._MERGE if "merge_target" in tensors else ())
+            blend = None
+            if "blend_into" in tensors:
+                blend = Blend(*(tensors[f"blend_{part}"] for part in Blend._fields))
             selection = cls(
                 **{each: tensors[each] for each in names},
                 budget=tuple(record["budget"]),
                 method=dict(record["method"]),
                 seconds=dict(record["seconds"]),
                 notes=tuple(record["notes"]),
+                blend=blend,
             )
             selection.check()
             if selection.digest != record["digest"]:
@@ -429,6 +539,15 @@ class Selection:
             facts["tokens are merged into kept ones"] = bool(
                 (inside & ((target < 0) | kept[target.clamp(0, n - 1)])).all()
             )
+        if self.blend is not None:
+            into, source, weight = self.blend
+            facts["each sum is of tokens that are there, into a kept one, with a finite weight"] = bool(
+                len(into) == len(source) == len(weight)
+                and not into.is_floating_point()
+                and ((torch.minimum(into, source) >= 0) & (torch.maximum(into, source) < n)).all()
+                and kept[into].all()
+                and weight.isfinite().all()
+            )
         for fact, holds in facts.items():
             if not holds:
                 raise StgraphError(f"the values of a selection do not fit together: it must hold that {fact}")
@@ -465,6 +584,22 @@ def _checksum(data: bytes, record: Mapping[str, Any]) -> str:
     """Of a saved selection: its tensors, and what of its record explanations rest on."""
     plain = json.dumps([record[key] for key in ("budget", "method", "notes", "counts")], sort_keys=True)
     return hashlib.sha256(data + plain.encode()).hexdigest()
+
+
+def blend_of(keep: Tensor, target: Tensor, weight: Tensor) -> Blend:
+    """The sums by which each dropped token goes into one kept one.
+
+    Args:
+        keep: (n,) bool, the kept tokens.
+        target: (n,) int64, the kept token that a dropped one goes into, −1 for all others.
+        weight: (n,) float32 factor of each token in its sum.
+    """
+    index = torch.arange(len(keep), device=keep.device)
+    head = torch.where(target >= 0, target, torch.where(keep, index, -1))
+    changed = keep & (weight != 1)
+    changed[target[target >= 0]] = True
+    source = ((head >= 0) & changed[head.clamp(min=0)]).nonzero()[:, 0]
+    return Blend(head[source], source, weight[source])
 
 
 _REASONS = {

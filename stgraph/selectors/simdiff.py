@@ -24,7 +24,7 @@ from ..signals import Signals
 from ..tokens import VideoTokens
 from .base import Clock, Ranking, Selector
 from .direct import prepare_directly
-from .release import representatives, strict_in_space
+from .release import fine_centrality, fine_ranks, representatives, strict_in_space
 from .rounds import BUDGET_RULES, BudgetRule, LayerBudget
 
 
@@ -149,7 +149,9 @@ class STSimDiff(Selector):
         difference = self.difference(graph)
         clock.lap("difference")
         if self.preset == "release":
-            representative = representatives(similar, partition, centrality, rank, difference.marked, self.retention)
+            finer = fine_centrality(tokens.features.detach(), graph.token, partition.labels, partition.sizes)
+            rank = fine_ranks(partition.labels, finer)
+            representative = representatives(similar, partition, finer, rank, difference.marked, self.retention)
         else:
             representative = rank < ceil_shares(self.retention, partition.sizes)[partition.labels]
         notes = () if isinstance(method, Fixed) else (describe(thresholds),)

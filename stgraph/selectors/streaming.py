@@ -320,7 +320,8 @@ def _cut_tokens(frames: Encoded, start: int, stop: int) -> Encoded:
         (grid._replace(frames=stop - start),),
         None if tokens.timestamps is None else (tokens.timestamps[0][start:stop],),
     )
-    return Encoded(part, Signals(**{name: value[rows] for name, value in _given(signals).items()}))
+    given = {name: value[rows] for name, value in _given(signals).items()}
+    return Encoded(part, Signals(**given))  # type: ignore[arg-type]
 
 
 def _tail(frames: Frames, count: int) -> Frames | None:
@@ -331,7 +332,8 @@ def _tail(frames: Frames, count: int) -> Frames | None:
     if isinstance(last, Tensor):
         return last.clone()
     tokens = replace(last.tokens, features=last.tokens.features.clone())
-    return Encoded(tokens, Signals(**{name: value.clone() for name, value in _given(last.signals).items()}))
+    given = {name: value.clone() for name, value in _given(last.signals).items()}
+    return Encoded(tokens, Signals(**given))  # type: ignore[arg-type]
 
 
 def _joined(parts: list[Frames]) -> Frames:
@@ -354,7 +356,8 @@ def _joined(parts: list[Frames]) -> Frames:
         (torch.cat([t.timestamps[0] for t in tokens if t.timestamps]),) if known else None,
     )
     names = _given(encoded[0].signals)
-    return Encoded(together, Signals(**{name: torch.cat([_given(p.signals)[name] for p in encoded]) for name in names}))
+    joined = {name: torch.cat([_given(p.signals)[name] for p in encoded]) for name in names}
+    return Encoded(together, Signals(**joined))  # type: ignore[arg-type]
 
 
 def _encoded(frames: Frames, newline: bool) -> Encoded:
@@ -364,4 +367,6 @@ def _encoded(frames: Frames, newline: bool) -> Encoded:
 
 
 def _given(signals: Signals) -> dict[str, Tensor]:
-    return {f.name: value for f in fields(signals) if (value := getattr(signals, f.name)) is not None}
+    """The signals of each token that are there; a question is of no frame."""
+    names = [f.name for f in fields(signals) if f.name != "question"]
+    return {name: value for name in names if (value := getattr(signals, name)) is not None}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..errors import check_number
-from ..kernels import snap
-from .per_video import Choice, Clip, EncoderSelector, first, shares
+from .per_video import Choice, Clip, EncoderSelector, first
+from .selection import blend_of
+from .similarity import cosines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,14 +23,17 @@ class VisionZip(EncoderSelector):
     every other token goes to the target with the most similar key. A target becomes h + mean of what it takes in.
 
     Departures: no [CLS] token is handed on, as video LLMs have none, so all dominant tokens are patches; features are
-    merged as they reach the selector, which may be after the projector; kept tokens stay in raster order; frames keep
-    ⌊r·n⌋ or ⌈r·n⌉ of their n tokens.
+    merged as they reach the selector, which may be after the projector; kept tokens stay in raster order. Theirs has
+    numbers of tokens in the place of a share: ``count="published"`` keeps ⌈r·n⌉ of the n tokens of each frame,
+    ``count="exact"`` ⌊r·n⌋ or ⌈r·n⌉.
 
     Attributes:
         contextual: share of the kept tokens that are contextual, in [0, 1]; 10 of 64 as published.
     """
 
     contextual: float = 10 / 64
+
+    merging: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,20 +44,20 @@ class VisionZip(EncoderSelector):
         attention, key = self.read(clip)
         chosen = torch.zeros(len(clip), dtype=torch.bool, device=key.device)
         target = torch.full((len(clip),), -1, dtype=torch.int64, device=key.device)
-        weight = torch.zeros(len(clip), device=key.device)
-        counts = shares(clip.retention, clip.sizes)
+        weight = torch.zeros(len(clip), dtype=torch.float32, device=key.device)
+        counts = clip.frame_counts(self.exact)
         for frame, count in zip(clip.frames, counts, strict=True):
             contextual = int(count * self.contextual + 0.5)
             dominant = first(attention[frame], count - contextual)
             targets, others = _targets((~dominant).nonzero()[:, 0], contextual)
             kept = dominant.index_fill(0, targets, True)
             chosen[frame] = kept
-            weight[frame] = kept.float()
+            weight[frame] = kept.to(torch.float32)
             if contextual and len(others):
-                place = snap(key[frame][others] @ key[frame][targets].T).argmax(1)
+                place = cosines(key[frame][others], key[frame][targets]).argmax(1)
                 target[others + frame.start] = targets[place] + frame.start
-                weight[others + frame.start] = (1 / torch.bincount(place).float())[place]
-        return Choice(attention, chosen, target, weight)
+                weight[others + frame.start] = (1 / torch.bincount(place).to(torch.float32))[place]
+        return Choice(attention, chosen, blend=blend_of(chosen, target, weight))
 
 
 def _targets(rest: Tensor, count: int) -> tuple[Tensor, Tensor]:

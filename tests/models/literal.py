@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stgraph.models.attachment import adapter_of
 
-from ..selectors.release_reference import cos, first_stage, step, top
+from ..selectors.release_reference import cos, fine, first_stage, top
 from .zoo import LAYERS, Reference, language_model, masked_run
 
 
@@ -48,16 +48,20 @@ class Video:
         n = max(number - 1, 0)
         self.shares += [0.0] * (n - len(self.shares))
         left, spent = 1.0, 0.0
-        for share in self.shares:
+        for layer, share in enumerate(self.shares):
             left *= 1 - share
-            spent += left
+            spent += left if layer < n else 0
         need = 1 - (LAYERS * self.retention - spent) / ((LAYERS - n) * left)
         return min(len(self.alive), max(1, round(len(self.alive) * (1 - need))))
 
     def drop(self, number: int, gone: list[int]) -> None:
         n = max(number - 1, 0)
         self.shares += [0.0] * (n - len(self.shares))
-        self.shares.append(len(gone) / len(self.alive))
+        share = len(gone) / len(self.alive)
+        if len(self.shares) > n:  # two rounds before one layer has seen what is left
+            self.shares[n] = 1 - (1 - self.shares[n]) * (1 - share)
+        else:
+            self.shares.append(share)
         self.alive = [i for i in self.alive if i not in gone]
 
 
@@ -84,8 +88,8 @@ class FrameFusionVideo(Video):
                 earlier = [j for j in self.alive if self.place[j][1:] == self.place[i][1:] and j < i]
                 if earlier:
                     before[i] = earlier[-1]
-                    like[i] = step(cos(hidden[self.columns[i]], hidden[self.columns[earlier[-1]]]))
-            flagged = [i for i in like if like[i] >= step(self.threshold)]
+                    like[i] = fine(cos(hidden[self.columns[i]], hidden[self.columns[earlier[-1]]]))
+            flagged = [i for i in like if like[i] >= self.threshold]
             if len(flagged) >= need or not last:
                 if len(flagged) >= need:
                     flagged, self.done = top(flagged, like.__getitem__, need), True
@@ -163,7 +167,11 @@ class LiteralRun:
             part = slice(start, start := start + layout.size)
             tokens = layout.tokens(torch.zeros(layout.size, 1))
             places = [tuple(p) for p in tokens.coords.tolist()]
-            video = kind(int(rows[start - 1]), columns[part].tolist(), places, tokens.separator.tolist(), **options)
+            height, width = tokens.grids[0][1:]
+            # To FrameFusion the newline tokens of rows are a column like any other.
+            patch = [kind is FrameFusionVideo and y in range(height) and x == width for _, y, x in places]
+            outside = [s and not p for s, p in zip(tokens.separator.tolist(), patch, strict=True)]
+            video = kind(int(rows[start - 1]), columns[part].tolist(), places, outside, **options)
             self.videos.append(video)
         self.model, self.inputs = model, inputs
         self.rounds = rounds

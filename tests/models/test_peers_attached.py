@@ -24,8 +24,8 @@ def selector_of(name: str, retention: float) -> Selector:
     """The selector, with the features in the place of signals of a vision tower."""
     fields = {field.name for field in dataclasses.fields(SELECTORS.get(name))}
     asked: dict[str, object] = {parameter: "features" for parameter in ("signal", "keys") if parameter in fields}
-    if "contextual" in fields:
-        asked["contextual"] = 0.5  # the published share is less than one of the few tokens of a tiny frame
+    # The published shares are less than one of the few tokens of a tiny frame.
+    asked |= {parameter: 0.5 for parameter in ("contextual", "picked", "context") if parameter in fields}
     return SELECTORS.build({"name": name, "retention": retention, **asked})
 
 

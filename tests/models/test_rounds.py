@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stgraph import Selection, StgraphError, STSimDiff
 from stgraph.budget import ceil_share
+from stgraph.models.attachment import adapter_of
 from stgraph.selectors import direct
 from stgraph.selectors.base import Ranking, Selector
 from stgraph.selectors.fastv import FastV
@@ -39,7 +40,7 @@ def literal(family: str, inputs: dict[str, Tensor], selector: Selector) -> Liter
     options: dict[str, Any] = {"retention": selector.retention}
     if isinstance(selector, FrameFusion):
         options |= {"threshold": selector.similarity_threshold, "budget": selector.budget}
-        kind, wanted = FrameFusionVideo, [0, 2, 3]
+        kind, wanted = FrameFusionVideo, [0, 1, 2, 3]
     else:
         options |= {"budget": selector.budget or "mean_over_layers"}
         kind, wanted = ReleaseVideo, [0, 2]
@@ -182,7 +183,8 @@ def test_fastv_is_what_its_paper_says(family, trim):
     torch.testing.assert_close(torch.stack(out.logits, 1), run.logits, atol=1e-4, rtol=0)
     prompt = inputs["input_ids"].shape[1]
     received = run.attention[layer - 1][:, :, prompt - 1, :prompt].mean(1)[inputs["input_ids"] == VIDEO]
-    separator = torch.tensor([s for video in literal(family, inputs, FrameFusion()).videos for s in video.separator])
+    layouts = adapter_of(model).layouts(model, inputs)
+    separator = torch.cat([layout.tokens(torch.zeros(layout.size, 1)).separator for layout in layouts])
     for video, budget in enumerate(selection.budget):
         own = ((selection.batch == video) & ~separator).nonzero()[:, 0]
         top = own[received[own].topk(budget).indices].sort().values
@@ -373,11 +375,16 @@ def test_layers_that_cannot_be_read_are_refused(monkeypatch):
 def test_the_last_round_can_be_set():
     family = "qwen2_5_vl"
     model, inputs = model_of(family), FAMILIES[family].inputs(ROWS)
-    with FrameFusion(retention=0.2, similarity_threshold=0.99).attach(model, layer=2) as attached:
-        greedy(model, inputs, 1)
-    for counts, budget in zip(attached.tokens_per_layer, attached.selection.budget, strict=True):
-        assert counts[2:] == (budget,) * 2
-        assert counts[1] > budget
+    selector = FrameFusion(retention=0.1, similarity_threshold=0.9)
+    counts = {}
+    for layer in (1, 3):
+        with selector.attach(model, layer=layer) as attached:
+            greedy(model, inputs, 1)
+        counts[layer] = attached.tokens_per_layer
+    budgets = attached.selection.budget
+    assert [count[1:] for count in counts[1]] == [(budget,) * 3 for budget in budgets]
+    assert [count[0] for count in counts[1]] == [count[0] for count in counts[3]]
+    assert any(count[1] > budget for count, budget in zip(counts[3], budgets, strict=True))
 
 
 @pytest.mark.parametrize("name", ["framefusion", "release"])

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 
-def step(value: float) -> float:
-    """Cosines are compared in steps of 2⁻¹⁶."""
-    return round(value * 2**16) / 2**16
+def fine(value: float) -> float:
+    """Numbers are compared in steps of 2⁻³⁶."""
+    return round(value * 2**36) / 2**36
 
 
 def cos(a: Tensor, b: Tensor) -> float:
@@ -27,8 +26,8 @@ def top(items: list[int], value: Any, count: int) -> list[int]:
 
 def near(a: float, b: float) -> bool:
     """Whether rounding may decide between two numbers: less than two steps apart, or the same between two steps."""
-    between = abs(a * 2**16 % 1 - 0.5) < 0.1
-    return abs(a - b) < 2 * 2**-16 and (abs(a - b) > 1e-9 or between)
+    between = abs(a * 2**36 % 1 - 0.5) < 0.1
+    return abs(a - b) < 2 * 2**-36 and (abs(a - b) > 1e-14 or between)
 
 
 class FirstStage(NamedTuple):
@@ -41,7 +40,7 @@ class FirstStage(NamedTuple):
 
 def first_stage(x: list[Tensor], place: list[tuple[int, ...]], retention: float) -> FirstStage:
     """Dense and slow."""
-    n, r = len(x), Fraction(repr(retention))
+    n, goes = len(x), 1 - (28 * retention) / (28 * 1.0)  # 0.30000000000000004 for 0.7, as theirs
     unit = torch.stack([v.double() for v in x])
     unit = unit / unit.norm(dim=1, keepdim=True).where(unit.norm(dim=1, keepdim=True) > 0, 1)
     cosine = unit @ unit.T
@@ -71,11 +70,11 @@ def first_stage(x: list[Tensor], place: list[tuple[int, ...]], retention: float)
         clear &= not any(near(score[c], score[other]) for other in score)
         mean |= {i: float(row.mean()) for i, row in zip(c, matrix, strict=True)}
     dropped: list[int] = []
-    for c in sorted(components, key=lambda c: (-step(score[c]), c)):
-        wanted = math.ceil(len(c) * (1 - r))
-        if Fraction(len(dropped) + wanted, n) > 1 - r:
+    for c in sorted(components, key=lambda c: (-fine(score[c]), c)):
+        wanted = math.ceil(len(c) * goes)
+        if (len(dropped) + wanted) / n > goes:
             break
-        central = top(list(c), lambda i: step(mean[i]), len(c))
+        central = top(list(c), lambda i: fine(mean[i]), len(c))
         least = central[len(c) - wanted :]
         clear &= not any(near(mean[i], mean[j]) for i in least for j in central[: len(c) - wanted])
         dropped += [i for i in least if i not in events]

@@ -93,7 +93,7 @@ def test_a_merge_by_hand():
 
 def test_columns_of_merging_only_where_a_row_merges():
     tokens = VideoTokens.from_grid(features(3, 4, 5, 16, seed=0))
-    rows = [evaluate(tokens, SELECTORS.build(name)(tokens)) for name in ("uniform", "flashvid")]
+    rows = [evaluate(tokens, SELECTORS.build(name)(tokens)) for name in ("uniform", "flashvid_trees")]
     assert "coverage unmerged" not in [column.title for column in columns(rows[:1])]
     found = {column.title: column.values for column in columns(rows)}
     assert found["coverage unmerged"] == [None, rows[1].coverage_unmerged]
@@ -119,7 +119,7 @@ def test_reconstruction_by_hand():
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
-@pytest.mark.parametrize("name", ["simdiff", "flashvid"])
+@pytest.mark.parametrize("name", ["simdiff", "flashvid_trees"])
 def test_magnitudes_do_not_matter(name, scale):
     x = features(3, 4, 4, 16, seed=5)
     plain, scaled = VideoTokens.from_grid(x), VideoTokens.from_grid(x * scale)
@@ -137,7 +137,7 @@ def test_event_recall():
     assert evaluate(tokens, selection, events).event_recall == pytest.approx(float(selection.mask[:10].double().mean()))
 
 
-@pytest.mark.parametrize("name", ["simdiff", "flashvid"])
+@pytest.mark.parametrize("name", ["simdiff", "flashvid_trees"])
 def test_blocks_change_nothing(monkeypatch, name):
     tokens = VideoTokens.from_grid(features(4, 5, 5, 8, seed=2))
     selection = SELECTORS.build(name)(tokens)
@@ -149,7 +149,7 @@ def test_blocks_change_nothing(monkeypatch, name):
     assert again.coverage_unmerged == (whole.coverage_unmerged and pytest.approx(whole.coverage_unmerged))
 
 
-@pytest.mark.parametrize("name", ["simdiff", "flashvid"])
+@pytest.mark.parametrize("name", ["simdiff", "flashvid_trees"])
 def test_batch_is_the_mean_of_its_videos(name):
     parts = [VideoTokens.from_grid(features(3, 4, 4, 8, seed=s)) for s in (0, 1)]
     both = VideoTokens.cat(parts)
@@ -157,7 +157,7 @@ def test_batch_is_the_mean_of_its_videos(name):
     alone = [evaluate(p, selector(p)) for p in parts]
     together = evaluate(both, selector(both))
     assert together.coverage == pytest.approx(sum(q.coverage for q in alone) / 2)
-    if name == "flashvid":
+    if name == "flashvid_trees":
         assert together.coverage_unmerged == pytest.approx(sum(q.coverage_unmerged for q in alone) / 2)
 
 

@@ -1,0 +1,101 @@
+"""Similarities and clusters in float64, for methods whose published choices hang on small differences.
+
+Numbers are rounded to 36 binary digits before they are compared: that is finer than any difference that the authors'
+float32 code can see, and coarse enough that equal tokens are equal on every machine and thread count.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..kernels import snap
+
+FINE = 2.0**-36
+"""Cosines and other numbers of size 1 are compared in steps of this."""
+
+
+def fine(value: Tensor) -> Tensor:
+    """``value`` rounded to multiples of :data:`FINE`, float64: for numbers of size 1, such as cosines."""
+    return snap(value, FINE)
+
+
+def fine_digits(value: Tensor) -> Tensor:
+    """``value`` rounded to 36 binary digits, float64: for numbers of any size, such as distances and scores."""
+    mantissa, exponent = torch.frexp(value.double())
+    return torch.ldexp(snap(mantissa, FINE), exponent)
+
+
+def unit64(x: Tensor) -> Tensor:
+    """(n, d) float64 unit vectors of the rows of any size; zero rows stay zero."""
+    wide = x.double()
+    length = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
+    return wide / torch.where(length > 0, length, 1.0)
+
+
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """(n, m) float64 cosines of the rows of ``a`` (n, d) and ``b`` (m, d), fit to be compared."""
+    return fine(unit64(a) @ unit64(b).T)
+
+
+def pair_cosines(a: Tensor, b: Tensor) -> Tensor:
+    """(n,) float64 cosine of each row of ``a`` (n, d) with the same row of ``b``, fit to be compared."""
+    return fine((unit64(a) * unit64(b)).sum(1))
+
+
+def squared_distances(x: Tensor) -> Tensor:
+    """(n, n) float64 squared Euclidean distances of the rows of ``x`` (n, d), divided by d; 0 for equal rows."""
+    wide = x.double()
+    scale = wide.abs().amax().clamp(min=torch.finfo(torch.float64).tiny)
+    wide = wide / scale  # numbers of any size
+    squared = wide.square().sum(1)
+    apart = squared[:, None] + squared[None] - 2 * (wide @ wide.T)
+    apart = snap(apart, FINE * float(squared.amax().clamp(min=FINE))).clamp_(min=0).fill_diagonal_(0)
+    return apart * scale.square() / x.shape[1]
+
+
+class DensityPeaks(NamedTuple):
+    """What :func:`density_peaks` knows of n tokens before it is told how many clusters there are.
+
+    Attributes:
+        order: (n,) int64, the tokens by falling score: the first m are the centres of m clusters.
+        squared: (n, n) float64 squared distances.
+    """
+
+    order: Tensor
+    squared: Tensor
+
+    def clusters(self, count: int) -> tuple[Tensor, Tensor]:
+        """(m,) int64 centres, by falling score, and (n,) int64 the cluster of each token: that of the nearest centre.
+
+        Of equally near centres the one of the higher score; every centre is in its own cluster.
+        """
+        centres = self.order[:count]
+        member = self.squared[:, centres].argmin(1)
+        member[centres] = torch.arange(len(centres), device=member.device)
+        return centres, member
+
+
+def density_peaks(x: Tensor, nearest: int) -> DensityPeaks:
+    """Clusters by density peaks with nearest neighbours (DPC-kNN), as FlashVID, FastVID, HoliTom and PruneVid use it.
+
+    Density is exp(−mean of the ``nearest`` smallest squared distances), the token itself among them; a token's score is
+    its density times the distance to anything denser, for the densest the largest distance of all. Densities and scores
+    are compared by their logarithms, which do not vanish where distances are large.
+
+    Departure from the authors' code: it adds a random number below 10⁻⁶ to each density. Without it equal scores go to
+    the smaller index.
+
+    Args:
+        x: (n, d) raw features.
+        nearest: k; of fewer than k tokens all count.
+    """
+    squared = squared_distances(x)
+    sparse = fine_digits(squared.sort(1).values[:, : min(nearest, len(x))].mean(1))  # −log of the density
+    denser = sparse[None] < sparse[:, None]
+    gap = squared.masked_fill(~denser, torch.inf).amin(1)
+    gap = torch.where(denser.any(1), gap, squared.amax())
+    score = fine_digits(gap.log() / 2 - sparse)
+    return DensityPeaks(torch.sort(score, stable=True, descending=True).indices, squared)
