@@ -3,6 +3,7 @@
 Run with ``python -m benchmarks.efficiency``: a small model of the shape of LLaVA-Video on the CPU. On a GPU,
 ``--model llava-video-7b`` and ``--model nvila-8b`` have the dimensions of the published ones. Weights are random, made
 on the device: times do not depend on them, answers would. ``--flops`` prints what follows from the dimensions alone.
+``--session 5`` compares a session of five questions about one video with five single questions.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ import torch
 from torch import Tensor
 
 from stgraph import STSimDiff, VideoQA
+from stgraph.app.ask import STAGES
 from stgraph.app.compare import markdown
 from stgraph.budget import ceil_share
-from stgraph.models.flops import MODELS, Decoder, VideoLLM
+from stgraph.models.flops import MODELS, Decoder, VideoLLM, VisionTower
 from stgraph.models.prompt import Prompt
 from stgraph.video import Video
 
@@ -317,6 +319,104 @@ def _flops_row(
     )
 
 
+# -- a session --------------------------------------------------------------------------------------------------------
+
+
+def dimensions(model: Any) -> VideoLLM:
+    """Of a model like LLaVA-Video, for its FLOPs."""
+    config, vision = model.config, model.config.vision_config
+    width, text = vision.hidden_size, config.text_config.hidden_size
+    tower = VisionTower(vision.num_hidden_layers, width, vision.intermediate_size, 3 * vision.patch_size**2)
+    patches, grid = config.patches**2, config.token_grid(1)
+    tokens = grid.height * (grid.width + 1)
+    decoder = Decoder.of(config.get_text_config())
+    return VideoLLM(tower, patches, (width, text, text), patches, tokens, decoder)
+
+
+def session_flops(model: VideoLLM, frames: int, retention: float, questions: int) -> dict[str, dict[str, int]]:
+    """FLOPs of so many single questions and of a session, by stage; each prompt has its text half before the video."""
+    kept, before = ceil_share(retention, model.video_tokens(frames)), QUESTION // 2
+    asked = QUESTION - before
+    layers = model.decoder.layers
+    alone = model.decoder.prefill([before + kept + asked] * layers)
+    begun = model.decoder.prefill([before + kept] * layers)
+    further = model.decoder.extend(asked, [before + kept] * layers)
+    return {
+        "single": {"encoder": questions * model.encoder(frames), "prefill": questions * alone},
+        "session": {"encoder": model.encoder(frames), "prefill": begun + questions * further},
+    }
+
+
+def session(model: Any, frames: int, retention: float, questions: int, repeats: int) -> list[dict[str, Any]]:
+    """So many single questions and a session of them, measured in turns: seconds of all of them, by stage."""
+    qa = VideoQA(model, FilmPrompt(model, frames), STSimDiff(retention=retention), max_new_tokens=NEW_TOKENS)
+    nothing = Video(torch.zeros(frames, 3, 2, 2, dtype=torch.uint8), torch.arange(frames, dtype=torch.float64))
+    seconds: dict[str, dict[str, list[float]]] = {"single": {}, "session": {}}
+    words: dict[str, list[int]] = {}
+    for run in range(WARM_UP + repeats):
+        for way in seconds:
+            if way == "single":
+                answers = [qa(nothing, "What happens?") for _ in range(questions)]
+                once = dict.fromkeys(STAGES, 0.0)
+            else:
+                with qa.video(nothing) as asked:
+                    answers = [asked.ask("What happens?") for _ in range(questions)]
+                once = asked.seconds
+            spent = {stage: once[stage] + sum(a.report.seconds[stage] for a in answers) for stage in STAGES}
+            words[way] = [answer.report.kept for answer in answers]
+            for stage, value in spent.items():
+                seconds[way].setdefault(stage, []).extend([value] if run >= WARM_UP else [])
+    assert words["single"] == words["session"], "the same tokens are kept"
+    flops = session_flops(dimensions(model), frames, retention, questions)
+    return [
+        {
+            "way": way,
+            "questions": questions,
+            "frames": frames,
+            "retention": retention,
+            "kept": words[way][0],
+            "seconds": {stage: quartiles(values) for stage, values in taken.items()},
+            "flops": flops[way],
+        }
+        for way, taken in seconds.items()
+    ]
+
+
+def session_table(rows: list[dict[str, Any]]) -> str:
+    """Medians of all questions together in milliseconds, and FLOPs."""
+    stages = ("prepare", "encoder", "selection", "prefill", "decode")
+    lines = []
+    for row in rows:
+        total = sum(row["seconds"][stage]["median"] for stage in stages)
+        base = sum(rows[0]["seconds"][stage]["median"] for stage in stages)
+        flops, whole = sum(row["flops"].values()), sum(rows[0]["flops"].values())
+        lines.append(
+            (
+                {"single": f"{row['questions']} single questions", "session": "a session of them"}[row["way"]],
+                *(f"{1000 * row['seconds'][stage]['median']:.1f}" for stage in stages),
+                f"{1000 * total:.1f}",
+                percent(total / base - 1),
+                *(f"{row['flops'][stage] / 1e9:.1f} G" for stage in ("encoder", "prefill")),
+                percent(flops / whole - 1),
+            )
+        )
+    titles = [*stages, "together", "change", "encoder FLOPs", "prefill FLOPs", "change"]
+    return markdown(["asked as", *titles], lines)
+
+
+def session_flops_table(frames: int, retention: float, questions: int) -> str:
+    """The same FLOPs at the dimensions of published models."""
+    lines = []
+    for name, model in MODELS.items():
+        flops = session_flops(model, frames, retention, questions)
+        single, one = (sum(flops[way].values()) for way in ("single", "session"))
+        stages = [
+            f"{flops['single'][s] / 1e12:.1f} → {flops['session'][s] / 1e12:.1f} T" for s in ("encoder", "prefill")
+        ]
+        lines.append((name, *stages, f"{single / 1e12:.1f} → {one / 1e12:.1f} T", percent(one / single - 1)))
+    return markdown(["model", "encoder", "prefill", "together", "change"], lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--flops", action="store_true", help="only what follows from dimensions")
@@ -326,19 +426,28 @@ def main() -> None:
     parser.add_argument("--retention", type=float, nargs="+", default=[0.5, 0.3, 0.1], help="besides 1")
     parser.add_argument("--trim", nargs="+", choices=["before", "inside"], default=["before", "inside"])
     parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--session", type=int, metavar="QUESTIONS", help="a session of so many beside single questions")
     parser.add_argument("--json", type=Path, help="write the numbers there too")
     arguments = parser.parse_args()
     if arguments.flops:
         for retention in arguments.retention:
             print(f"{max(arguments.frames)} frames at {percent(retention)}, {QUESTION} tokens of text\n")
             print(flops_table(max(arguments.frames), retention), end="\n\n")
+            if arguments.session:
+                print(session_flops_table(max(arguments.frames), retention, arguments.session), end="\n\n")
         return
     device = torch.device(arguments.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         sys.exit("This needs a CUDA device, and there is none; leave --device out for the CPU.")
     model = build(arguments.model, device)
-    rows = []
-    for frames in arguments.frames:
+    rows: list[dict[str, Any]] = []
+    for frames in arguments.frames if arguments.session else ():
+        for retention in arguments.retention:
+            found = session(model, frames, retention, arguments.session, arguments.repeats)
+            print(f"{frames} frames at {percent(retention)}, {found[0]['kept']} tokens kept; milliseconds\n")
+            print(session_table(found), end="\n\n")
+            rows += found
+    for frames in () if arguments.session else arguments.frames:
         pruned = itertools.product([frames], arguments.retention, arguments.trim)
         rows += measure(model, [Setting(frames, 1.0, None), *itertools.starmap(Setting, pruned)], arguments.repeats)
     machine = {
@@ -351,7 +460,8 @@ def main() -> None:
         "repeats": arguments.repeats,
     }
     print(", ".join(f"{key} {value}" for key, value in machine.items()), "milliseconds", sep="; ", end="\n\n")
-    print(table(rows))
+    if not arguments.session:
+        print(table(rows))
     if arguments.json:
         arguments.json.write_text(json.dumps({**machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 

@@ -34,19 +34,16 @@ def ceil_shares(share: float, counts: Tensor, most: int | None = None) -> Tensor
 
 
 def share_of(tokens: int, count: int) -> float:
-    """The share that ``tokens`` are of ``count``, as a number whose printed decimal is not above it.
+    """The share that ``tokens`` are of ``count``, rounded down to 12 decimals.
 
     So ⌈share · count⌉ is exactly ``tokens``, where Python's ``tokens / count`` may print a decimal just above the
     quotient, and one token more would stay. Of a part of the ``count``, as many stay as by the quotient itself.
 
     Args:
         tokens: 1 to ``count``.
-        count: below 10¹².
+        count: up to 10⁶.
     """
-    share = tokens / count
-    while _exact(share) * count > tokens:
-        share = math.nextafter(share, 0)
-    return share
+    return tokens * 10**12 // count / 10**12
 
 
 def evenly_spaced(count: int, budget: int) -> Tensor:

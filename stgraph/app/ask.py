@@ -1,16 +1,13 @@
-"""VideoQA: a question about a video, answered by a video LLM that sees only the tokens that a selector keeps."""
+"""VideoQA: questions about videos, answered by a video LLM that sees only the tokens that a selector keeps."""
 
 from __future__ import annotations
 
 import json
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from string import ascii_uppercase
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -19,105 +16,37 @@ from torch import Tensor, nn
 from ..errors import StgraphError, check_choice, check_number
 from ..models.adapter import Adapter
 from ..models.attachment import Attachment, Trim, adapter_of
+from ..models.loading import input_device, is_placed
 from ..models.prompt import Prompt, has_torchvision, load_prompt
 from ..optional import quiet_transformers, require
 from ..selectors.base import Selector
-from ..selectors.selection import Selection
 from ..selectors.simdiff import STSimDiff
-from ..tokens import VideoTokens
 from ..video import Video, read_video
+from .answers import Answer, AnswerReport, Choice, check_question
+from .serving import Serving
+from .session import VideoSession, ask_together
+from .stages import STAGES, Clock
 
 if TYPE_CHECKING:
     from .config import Config
 
+__all__ = ["STAGES", "Answer", "AnswerReport", "Choice", "VideoQA", "VideoSession", "check_question"]
+
 DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-STAGES = ("read", "prepare", "encoder", "selection", "prefill", "decode")
-"""Reading the file; frames and question into inputs; vision tower and projector; choosing and cutting out tokens; the
-LLM up to the first new token; all further ones."""
+QUANTIZED = ("int8", "int4")
+"""Short names of what bitsandbytes makes of the weights while it loads them."""
 
-
-@dataclass(frozen=True)
-class AnswerReport:
-    """What an answer took.
-
-    Attributes:
-        frames: sampled from the video.
-        tokens: visual tokens of the video, separators included.
-        kept: those that the LLM saw (with ``trim="inside"``: from its trimming layer on).
-        trim: where tokens were dropped, ``"before"`` the LLM or ``"inside"`` it; None without a selector.
-        prompt: tokens of the whole prompt before anything was dropped.
-        generated: tokens of the answer.
-        seconds: of each of :data:`STAGES`.
-        peak_memory: bytes. On CUDA what torch allocated at most during this answer, on the CPU the most that the
-            process ever held; None where the system does not tell.
-        device: that the model is on.
-        dtype: of the model.
-    """
-
-    frames: int
-    tokens: int
-    kept: int
-    trim: Trim | None
-    prompt: int
-    generated: int
-    seconds: dict[str, float]
-    peak_memory: int | None
-    device: str
-    dtype: str
-
-    @property
-    def prompt_kept(self) -> int:
-        """Tokens of the prompt that the LLM saw."""
-        return self.prompt - self.tokens + self.kept
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """An answer and what it rests on.
-
-    Attributes:
-        text: of the answer.
-        selection: which tokens were kept and why; None without a selector.
-        report: tokens, seconds and memory.
-        video: the sampled frames.
-        tokens: of the video, as the LLM would have seen them; None unless asked for.
-    """
-
-    text: str
-    selection: Selection | None
-    report: AnswerReport
-    video: Video
-    tokens: VideoTokens | None = None
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the reader and the selector said that a user should know."""
-        return (*self.video.notes, *(self.selection.notes if self.selection else ()))
-
-
-@dataclass(frozen=True, eq=False)
-class Choice:
-    """The answer to a multiple-choice question.
-
-    Attributes:
-        index: of the chosen option.
-        probabilities: of all options, as first words of the answer and among each other; they sum to 1.
-        selection: which tokens were kept and why; None without a selector.
-        report: tokens, seconds and memory.
-    """
-
-    index: int
-    probabilities: tuple[float, ...]
-    selection: Selection | None
-    report: AnswerReport
+PICTURES = frozenset({"image2", "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "ppm_pipe"})
+"""FFmpeg's names of formats that hold one picture."""
 
 
 @dataclass(frozen=True, eq=False)
 class VideoQA:
     """Answers questions about videos; ``VideoQA.from_pretrained(folder)("clip.mp4", "What happens?").text``.
 
-    Between calls the model is as it was: selector and clocks are there for as long as an answer takes.
+    Threads may share one: the selector is attached when the first of them asks and taken off when the last one has its
+    answer, so between answers the model is as it was.
 
     Attributes:
         model: a transformers video LLM of a supported family, see ``stgraph.models.MODELS``.
@@ -129,6 +58,7 @@ class VideoQA:
         adapter: for the model, instead of the registered one of its family.
         sampling: how videos are read: arguments of :func:`stgraph.read_video`, which takes 64 frames without any.
         max_new_tokens: of an answer.
+        system: replaces the system prompt of the model.
 
     Raises:
         StgraphError: the model is of no supported family, or selector and settings do not fit it.
@@ -142,16 +72,22 @@ class VideoQA:
     adapter: Adapter | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
     max_new_tokens: int = 64
+    system: str | None = None
+    adapter_in_use: Adapter = field(init=False, repr=False)
+    serving: Serving = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_number("max_new_tokens", self.max_new_tokens, at_least=1, integer=True)
-        adapter = self._adapter  # says now what does not fit
-        if self.selector is not None:
-            Attachment(self.selector, self.model, trim=self.trim, layer=self.layer, adapter=adapter)
+        adapter = adapter_of(self.model) if self.adapter is None else self.adapter
+        object.__setattr__(self, "adapter_in_use", adapter)
+        selector = self.selector
+        attach = None if selector is None else lambda: self._attachment(selector)
+        if attach is not None:
+            attach()  # says now what does not fit
+        object.__setattr__(self, "serving", Serving(self.model, adapter, attach))
 
-    @property
-    def _adapter(self) -> Adapter:
-        return adapter_of(self.model) if self.adapter is None else self.adapter
+    def _attachment(self, selector: Selector) -> Attachment:
+        return Attachment(selector, self.model, trim=self.trim, layer=self.layer, adapter=self.adapter_in_use)
 
     @classmethod
     def from_pretrained(
@@ -161,6 +97,11 @@ class VideoQA:
         *,
         device: str = "auto",
         dtype: str = "auto",
+        device_map: Any = None,
+        attn_implementation: str = "sdpa",
+        quantization_config: Any = None,
+        time_instruction: bool | None = None,
+        overrides: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> VideoQA:
         """Load a model and what makes its inputs.
@@ -168,127 +109,224 @@ class VideoQA:
         Args:
             model: folder, or model id of the Hugging Face Hub.
             selector: as above; ST-SimDiff at 30 % when not given.
-            device: ``"cpu"``, ``"cuda"`` or ``"auto"``: CUDA where there is one.
+            device: any of torch, such as ``"cpu"`` or ``"cuda:1"``, or ``"auto"``: CUDA where there is one.
             dtype: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"``: that of the files.
+            device_map: of accelerate, such as ``"auto"``, for a model that is spread over several devices; in place
+                of ``device``.
+            attn_implementation: see :meth:`stgraph.Selector.attach`.
+            quantization_config: ``"int8"`` or ``"int4"``, which bitsandbytes does while it loads onto a GPU, or a
+                configuration of transformers. A quantised model stays where it was loaded.
+            time_instruction: whether LLaVA-Video is told the times of its frames; None is as its folder says.
+            overrides: entries of the model's configuration to replace, such as ``mm_spatial_pool_mode``.
             settings: the further attributes of this class.
 
         Raises:
-            StgraphError: no such model, a folder without weights, a model that is no video LLM, or settings that do not
-                fit it.
+            StgraphError: no such model, a folder without weights, a model that is no video LLM, settings that do not
+                fit it, or a device that is not there.
         """
         require("transformers", extra="models", needed_by="a video LLM")
         from ..models import load_model
 
-        check_choice("device", device, ("auto", "cpu", "cuda"))
         check_choice("dtype", dtype, DTYPES)
-        if device == "cuda" and not torch.cuda.is_available():
-            raise StgraphError("device is cuda, but torch sees no CUDA device; use cpu or auto")
+        place = _device(device, spread=device_map is not None)
+        options = dict(overrides or {}) | {"attn_implementation": attn_implementation}
+        if device_map is not None:
+            options["device_map"] = device_map
+        if quantization_config is not None:
+            options["quantization_config"] = _quantization(quantization_config, place)
+            options.setdefault("device_map", {"": str(place)})
         has_torchvision()  # a broken one is told before it keeps the model from being imported
-        place = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
         with quiet_transformers():
-            loaded = load_model(str(model), dtype=DTYPES[dtype]).to(place).eval()
-            prompt = load_prompt(str(model), loaded)
+            loaded = load_model(str(model), dtype=DTYPES[dtype], **options)
+            if not is_placed(loaded):
+                loaded = loaded.to(place)
+            prompt = load_prompt(str(model), loaded.eval())
+        if time_instruction is not None:
+            if not hasattr(prompt, "time_instruction"):
+                raise StgraphError(
+                    "time_instruction is a setting of LLaVA-Video, and this model is of another family; leave it out"
+                )
+            prompt.time_instruction = time_instruction
         if selector != "default":
             settings["selector"] = selector
         return cls(loaded, prompt, **settings)
 
-    @torch.no_grad()
+    def video(self, video: str | Path | Video, *, system: str | None = None, keep_tokens: bool = False) -> VideoSession:
+        """Many questions about one video, which is read, encoded and selected from once.
+
+        Args:
+            video: file, or frames that were read already.
+            system: replaces the system prompt, for this session.
+            keep_tokens: keep the features of the video's tokens.
+
+        Raises:
+            StgraphError: the video cannot be read, or the model cannot take its frames.
+        """
+        clock = Clock(input_device(self.model))
+        with clock.running("read"):
+            seen = video if isinstance(video, Video) else read_video(check_video(video), **self.sampling)
+        system = self.system if system is None else system
+        return VideoSession(self, seen, read=clock.seconds["read"], system=system, keep_tokens=keep_tokens)
+
     def __call__(
-        self, video: str | Path | Video, question: str, *, keep_tokens: bool = False, **generation: Any
+        self,
+        video: str | Path | Video,
+        question: str,
+        *,
+        history: Sequence[Answer | tuple[str, str]] = (),
+        images: Sequence[Any] = (),
+        system: str | None = None,
+        on_text: Callable[[str], None] | None = None,
+        keep_tokens: bool = False,
+        **generation: Any,
     ) -> Answer:
         """Answer a question about a video.
 
         Args:
             video: file, or frames that were read already.
             question: any text that is not empty.
+            history: earlier questions of the same conversation with their answers, see :meth:`VideoSession.ask`.
+            images: pictures (PIL) that the question is about too, in families that can.
+            system: replaces the system prompt.
+            on_text: is called with each piece of the answer's text as it comes.
             keep_tokens: hand out the features of the video's tokens with the answer.
-            generation: arguments of ``generate``. Without any, decoding is greedy and ends after ``max_new_tokens``.
+            generation: arguments of ``generate``, see docs/ask.md. Without any, decoding is greedy and ends after
+                ``max_new_tokens``.
 
         Raises:
             StgraphError: the video cannot be read, the question is empty, or the inputs do not fit the model.
         """
-        return self._asked(video, question, keep_tokens, generation)[0]
+        check_question(question)
+        with self.video(video, system=system, keep_tokens=keep_tokens) as session:
+            (answer,) = session.answers([question], history, images, on_text, generation, once=True)
+            return replace(answer, report=answer.report.beside(session.seconds))
 
-    @torch.no_grad()
-    def choose(self, video: str | Path | Video, question: str, options: Sequence[str]) -> Choice:
-        """Answer a multiple-choice question by the letter that the model finds likeliest as its first word.
+    def ask_all(
+        self, videos: Sequence[str | Path | Video], questions: Sequence[str], **generation: Any
+    ) -> list[Answer]:
+        """Answer one question about each of several videos, in one batch where the model takes them together.
 
-        Nothing is decoded: one pass over the prompt decides, so an answer in other words than a letter cannot be given.
+        The seconds of a batch are divided among its answers. Videos whose frames differ in number or size are asked one
+        by one, in families that take videos in one tensor.
+
+        Args:
+            videos: files, or frames that were read already.
+            questions: one for each video.
+            generation: arguments of ``generate``.
+
+        Raises:
+            StgraphError: no video, another number of questions, or as a call.
+        """
+        if isinstance(videos, (str, Path, Video)) or not videos or len(videos) != len(questions):
+            raise StgraphError(f"there must be one question for each video, got {len(questions)} for {len(videos)}")
+        for question in questions:
+            check_question(question)
+        with ExitStack() as stack:
+            sessions = [stack.enter_context(self.video(video)) for video in videos]
+            answers = ask_together(self, sessions, questions, generation) if len(videos) > 1 else None
+            if answers is None:
+                answers = [
+                    session.answers([question], (), (), None, generation, once=True)[0]
+                    for session, question in zip(sessions, questions, strict=True)
+                ]
+            return [
+                replace(answer, report=answer.report.beside(session.seconds))
+                for answer, session in zip(answers, sessions, strict=True)
+            ]
+
+    def choose(
+        self, video: str | Path | Video, question: str, options: Sequence[str], *, system: str | None = None
+    ) -> Choice:
+        """Answer a multiple-choice question, see :meth:`VideoSession.choose`.
 
         Args:
             video: file, or frames that were read already.
             question: any text that is not empty.
             options: 2 to 26 answers. They are put to the model as ``A. …``, each on a line of its own.
+            system: replaces the system prompt.
 
         Raises:
             StgraphError: as for a call; too few or too many options; a tokenizer that splits single letters.
         """
-        if not 2 <= len(options) <= len(ascii_uppercase):
-            raise StgraphError(f"a choice is between 2 and {len(ascii_uppercase)} options, got {len(options)}")
         check_question(question)
-        letters = ascii_uppercase[: len(options)]
-        lines = [f"{letter}. {option}" for letter, option in zip(letters, options, strict=True)]
-        asked = "\n".join([question, *lines, "Answer with the option's letter from the given choices directly."])
-        ids = [self.prompt.tokenizer.encode(letter, add_special_tokens=False) for letter in letters]
-        if any(len(pieces) != 1 for pieces in ids):
-            raise StgraphError("the tokenizer has no token for each letter, so options cannot be told by their letters")
-        told = {"max_new_tokens": 1, "output_logits": True, "return_dict_in_generate": True}
-        answer, out = self._asked(video, asked, False, told)
-        probabilities = out.logits[0][0, [pieces[0] for pieces in ids]].float().softmax(0).tolist()
-        best = max(range(len(options)), key=probabilities.__getitem__)
-        return Choice(best, tuple(probabilities), answer.selection, answer.report)
+        with self.video(video, system=system) as session:
+            choice = session.chosen(question, options, once=True)
+            return replace(choice, report=choice.report.beside(session.seconds))
 
-    def _asked(
-        self, video: str | Path | Video, question: str, keep_tokens: bool, generation: dict[str, Any]
-    ) -> tuple[Answer, Any]:
-        """The answer, and what ``generate`` returned."""
-        check_question(question)
-        model = cast(Any, self.model)
-        clock = _Clock(model.device)
-        with quiet_transformers(), clock.running("read"):
-            seen = video if isinstance(video, Video) else read_video(video, **self.sampling)
-            clock.switch("prepare")
-            inputs = {key: self._placed(key, value) for key, value in self.prompt(seen, question).items()}
-            ids = inputs["input_ids"]
-            _reset_peak(model.device)
-            selector, adapter = self.selector, self._adapter
-            where: dict[str, Any] = {"trim": self.trim, "layer": self.layer, "adapter": adapter}
-            attached = nullcontext() if selector is None else selector.attach(model, **where)
-            with attached, _Watch(model, adapter, inputs, clock, keep_tokens=keep_tokens) as watch:
-                options = {"max_new_tokens": self.max_new_tokens, "do_sample": False} | generation
-                if not options["do_sample"]:  # a folder's own settings of sampling mean nothing then
-                    options = {"temperature": None, "top_p": None, "top_k": None} | options
-                clock.switch("encoder")
-                out = model.generate(**inputs, **options)
-        new = (out if isinstance(out, Tensor) else out.sequences)[0, ids.shape[1] :]
-        selection = getattr(attached, "selection", None)
-        count = int(adapter.placeholders(model, inputs).sum())
-        report = AnswerReport(
-            frames=len(seen),
-            tokens=count,
-            kept=count if selection is None else len(selection),
-            trim=getattr(attached, "trim", None),
-            prompt=ids.shape[1],
-            generated=len(new),
-            seconds={stage: clock.seconds.get(stage, 0.0) for stage in STAGES},
-            peak_memory=_peak(model.device),
-            device=str(model.device),
-            dtype=str(model.dtype).removeprefix("torch."),
-        )
-        return Answer(self.prompt.words(new), selection, report, seen, watch.tokens), out
-
-    def _placed(self, key: str, value: Any) -> Any:
-        """An input on the model's device, pixels in its dtype."""
+    def placed(self, key: str, value: Any) -> Any:
+        """An input where the model takes it, pixels in its dtype."""
         if not isinstance(value, Tensor):
             return value
-        model = cast(Any, self.model)
-        return value.to(model.device, model.dtype if key.startswith("pixel_values") else value.dtype)
+        dtype = cast(Any, self.model).dtype if key.startswith("pixel_values") else value.dtype
+        return value.to(input_device(self.model), dtype)
 
 
-def check_question(question: str) -> None:
-    """Raise :class:`StgraphError` where there is nothing to answer."""
-    if not question.strip():
-        raise StgraphError("the question is empty; ask something about the video")
+def _device(name: str, *, spread: bool) -> torch.device:
+    """The device that is asked for.
+
+    Raises:
+        StgraphError: torch knows no such device or sees none here, or a map of devices is given too.
+    """
+    if spread and name != "auto":
+        raise StgraphError(f"device_map places the model already; leave device={name} out")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise StgraphError(f"device must be auto or one of torch such as cpu, cuda or cuda:1, got {name!r}") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise StgraphError(
+            f"device is {name}, but torch sees {torch.cuda.device_count() or 'no'} CUDA devices; use cpu or auto"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise StgraphError("device is mps, but torch sees none; use cpu or auto")
+    return device
+
+
+def _quantization(wanted: Any, place: torch.device) -> Any:
+    """The configuration of transformers behind a short name.
+
+    Raises:
+        StgraphError: there is no such name, or bitsandbytes and the GPU that it loads onto are not there.
+    """
+    if not isinstance(wanted, str):
+        return wanted
+    check_choice("quantization_config", wanted, QUANTIZED)
+    if place.type != "cuda":
+        raise StgraphError(f"bitsandbytes loads {wanted} onto a CUDA device, and the device is {place}; leave it out")
+    require("bitsandbytes", extra="models", needed_by=f"quantization_config={wanted}")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(load_in_8bit=True) if wanted == "int8" else BitsAndBytesConfig(load_in_4bit=True)
+
+
+def check_video(video: Any) -> str | Path:
+    """``video``, where it is a file that may be a video.
+
+    Raises:
+        StgraphError: it is a picture, several files, or no file at all.
+    """
+    if not isinstance(video, (str, Path)):
+        got = f"a list of {len(video)}" if isinstance(video, (list, tuple)) else type(video).__name__
+        raise StgraphError(
+            f"a video is a file or a Video, got {got}; ask about one video at a time, make frames a video with "
+            "Video(frames, timestamps), and give pictures as images=[...]"
+        )
+    if Path(video).is_file() and _format(Path(video)) in PICTURES:
+        raise StgraphError(f"{video} is a picture, and a video is expected; give pictures beside one, as images=[...]")
+    return video
+
+
+def _format(path: Path) -> str:
+    """FFmpeg's name of a file's format; empty where it finds none."""
+    import av
+
+    try:
+        with av.open(f"file:{path}") as container:
+            return container.format.name
+    except (av.FFmpegError, ValueError):
+        return ""
 
 
 def selector_settings(config: Config, overrides: Sequence[str] = ()) -> Config:
@@ -344,99 +382,3 @@ def _steps(video: Video, steps: int) -> Video:
         chosen = torch.arange(steps) * len(video) // steps
     note = f"the model joins frames: {len(video)} became {steps} time steps; pictures show the first of each"
     return Video(video.frames[chosen], video.timestamps[chosen], video.source, video.duration, (*video.notes, note))
-
-
-# -- clocks -----------------------------------------------------------------------------------------------------------
-
-
-class _Clock:
-    """Seconds by stage; one stage runs at a time."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.seconds: dict[str, float] = {}
-        self._cuda = device if device.type == "cuda" else None
-        self._stage = ""
-        self._since = 0.0
-
-    def switch(self, stage: str) -> None:
-        """End the running stage and start ``stage``."""
-        if self._cuda is not None:
-            torch.cuda.synchronize(self._cuda)
-        now = time.perf_counter()
-        if self._stage:
-            self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._since
-        self._stage, self._since = stage, now
-
-    @contextmanager
-    def running(self, stage: str) -> Iterator[None]:
-        """Start with ``stage``, and stop at the end of the block."""
-        self.switch(stage)
-        yield
-        self.switch("")
-
-
-class _Watch:
-    """Switches the clock as the first forward pass goes through the model; afterwards none of its hooks is left.
-
-    It is entered after the selector was attached. The hooks that come first and last at a module then enclose what the
-    attachment does there, and that is the selection.
-    """
-
-    def __init__(
-        self, model: nn.Module, adapter: Adapter, inputs: Mapping[str, Any], clock: _Clock, *, keep_tokens: bool
-    ) -> None:
-        self.tokens: VideoTokens | None = None
-        self._model, self._adapter, self._inputs = model, adapter, inputs
-        self._clock, self._keep_tokens = clock, keep_tokens
-        self._handles: list[Any] = []
-
-    def __enter__(self) -> _Watch:
-        decoder = self._adapter.language_model(self._model)
-        for module in (decoder, *cast(Any, decoder).layers):
-            self._handles += [
-                module.register_forward_pre_hook(self._to("selection"), prepend=True),
-                module.register_forward_pre_hook(self._to("prefill")),
-            ]
-        if self._keep_tokens:
-            self._handles.append(decoder.register_forward_pre_hook(self._keep, with_kwargs=True, prepend=True))
-        self._handles.append(self._model.register_forward_hook(self._first_pass_done))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._release()
-
-    def _release(self) -> None:
-        while self._handles:
-            self._handles.pop().remove()
-
-    def _to(self, stage: str) -> Callable[..., None]:
-        def hook(*_: Any) -> None:
-            self._clock.switch(stage)
-
-        return hook
-
-    def _first_pass_done(self, *_: Any) -> None:
-        self._clock.switch("decode")
-        self._release()
-
-    def _keep(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        places = self._adapter.placeholders(self._model, self._inputs)[0]
-        features = kwargs["inputs_embeds"][0, places].float()
-        self.tokens = self._adapter.layouts(self._model, self._inputs)[0].tokens(features)
-
-
-def _reset_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def _peak(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        lines = Path("/proc/self/status").read_text("utf-8").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)

@@ -24,7 +24,15 @@ if TYPE_CHECKING:
     from ..encoders import Encoder
     from ..selectors import Selector
 
-VIDEO: dict[str, Any] = {"frames": None, "fps": None, "stride": None, "start": None, "end": None, "size": None}
+VIDEO: dict[str, Any] = {
+    "frames": None,
+    "fps": None,
+    "stride": None,
+    "max_frames": None,
+    "start": None,
+    "end": None,
+    "size": None,
+}
 """Parameters of :func:`stgraph.read_video`; without frames, fps and stride it samples 64 frames."""
 
 _BUDGETS = ("retention", "tokens")

@@ -70,9 +70,13 @@ class Decoder:
         """FLOPs of a prompt with so many tokens in each layer, and of the head for the last one."""
         return sum(self.layer(n, causal=causal) for n in tokens) + self.head
 
+    def extend(self, new: int, cached: Sequence[int]) -> int:
+        """FLOPs of ``new`` tokens behind so many in each layer's cache, and of the head for the last of them."""
+        return sum(self.layer(new, n) for n in cached) + self.head
+
     def decode(self, cached: Sequence[int]) -> int:
         """FLOPs of the next token after so many in each layer's cache."""
-        return sum(self.layer(1, n) for n in cached) + self.head
+        return self.extend(1, cached)
 
     def cache_bytes(self, tokens: Sequence[int], *, value: int = 2) -> int:
         """Bytes of a cache that holds so many tokens in each layer, of ``value`` bytes for each number."""

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ..errors import StgraphError
 from ..video import Video
 from .attachment import adapter_of
+from .conversation import Prompt, Seen, Turn
 from .loading import load_tokenizer, model_folder
-from .prompt import Prompt, Seen, Turn
 
 SYSTEM = "You are a helpful assistant."
 

@@ -26,6 +26,7 @@ def read_video(
     frames: int | None = None,
     fps: float | None = None,
     stride: int | None = None,
+    max_frames: int | None = None,
     start: float | None = None,
     end: float | None = None,
     size: int | None = None,
@@ -54,6 +55,7 @@ def read_video(
             (the sampling of LLaVA-Video).
         fps: this many per second from ``start``; from the file's own rate upwards this is every frame once.
         stride: every stride-th frame: 1 is every frame, 2 every second one.
+        max_frames: where there would be more, this many, evenly spaced as ``frames`` are.
         start: first second, 0 when not given.
         end: second to stop before, the end of the video when not given.
         size: the shorter side of the frames after resizing (area average when shrinking), in pixels.
@@ -72,6 +74,7 @@ def read_video(
         frames=frames,
         fps=fps,
         stride=stride,
+        max_frames=max_frames,
         start=start,
         end=end,
         size=size,
@@ -89,6 +92,7 @@ def read_blocks(
     frames: int | None = None,
     fps: float | None = None,
     stride: int | None = None,
+    max_frames: int | None = None,
     start: float | None = None,
     end: float | None = None,
     size: int | None = None,
@@ -114,6 +118,7 @@ def read_blocks(
         frames=frames,
         fps=fps,
         stride=stride,
+        max_frames=max_frames,
         start=start,
         end=end,
         size=size,
@@ -143,6 +148,7 @@ def _plan(
     frames: int | None,
     fps: float | None,
     stride: int | None,
+    max_frames: int | None,
     start: float | None,
     end: float | None,
     size: int | None,
@@ -152,7 +158,7 @@ def _plan(
     given = {"frames": frames, "fps": fps, "stride": stride}
     if sum(value is not None for value in given.values()) > 1:
         raise StgraphError(f"give one of frames, fps and stride, got {given}")
-    for name, value in (("frames", frames), ("stride", stride)):
+    for name, value in (("frames", frames), ("stride", stride), ("max_frames", max_frames)):
         if value is not None:
             check_number(name, value, at_least=1, at_most=10**9, integer=True)
     for name, value in (("size", size), ("largest", largest)):
@@ -165,7 +171,11 @@ def _plan(
     index = scan(source, damage)
     begin, stop = time_window(source, start, end, index.duration, index.longest)
     wanted = DEFAULT_FRAMES if frames is fps is stride is None else frames
+    if wanted is not None and max_frames is not None:
+        wanted = min(wanted, max_frames)
     chosen = choose_frames(index.times, start=begin, end=stop, frames=wanted, fps=fps, stride=stride)
+    if max_frames is not None and len(chosen) > max_frames:
+        chosen = choose_frames(index.times, start=begin, end=stop, frames=max_frames)
     return Plan(source, index, chosen, wanted, size, largest, damage)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -79,7 +80,7 @@ def test_bad_input_is_one_sentence(clip, model, tmp_path):
     fails(*ask, "encoder=descriptor", "--model", model, sentence="the tokens are the video LLM's own")
     fails(*ask, "--model", model, "--trim", "outside", sentence="trim must be one of before, inside")
     fails(*ask, "--model", model, "--trim", "inside", "--layer", 99, sentence="layer must be a whole number")
-    fails(*ask, "--model", model, "--device", "tpu", sentence="device must be one of auto, cpu, cuda")
+    fails(*ask, "--model", model, "--device", "tpu", sentence="device must be auto or one of torch")
     fails(*ask, "--model", model, "--dtype", "int8", sentence="dtype must be one of auto, float32")
     fails(*ask, "--model", model, "--max-new-tokens", 0, sentence="max_new_tokens must be a whole number ≥ 1")
 
@@ -95,3 +96,82 @@ def test_bad_models_are_one_sentence(clip, model, tmp_path):
     fails(*ask, empty, sentence="'bert', which is no video LLM")
     fails(*ask, tmp_path / "nowhere", sentence="give a folder")
     fails(*ask, "some/model-of-the-hub", sentence="give a folder")  # the tests are offline
+
+
+def test_one_json_object(clip, model):
+    words = ("ask", clip, QUESTION, "tokens=9", "video.frames=8", "--model", model, "--max-new-tokens", 4)
+    result = stgraph(*words, "--json")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    found = json.loads(result.stdout)
+    assert result.stdout.count("\n") == 1
+    assert found["question"] == QUESTION
+    assert (found["frames"], found["kept"]) == (8, 9)
+    assert found["prompt"] - found["tokens"] + 9 == found["prompt_kept"]
+    assert set(found["seconds"]) == {"read", "prepare", "encoder", "selection", "prefill", "decode"}
+    assert found["peak_memory"] > 2**20
+    assert len(found["digest"]) == 16
+    assert found["video"] == "sample.mp4"
+    qa = VideoQA.from_pretrained(model, resolve(["tokens=9"]).selector(), sampling={"frames": 8}, max_new_tokens=4)
+    answer = qa(clip, QUESTION)
+    assert (found["answer"], found["digest"]) == (answer.text, answer.selection.digest)
+
+
+def test_several_questions(clip, model, tmp_path):
+    ask = ("ask", clip, "video.frames=8", "--model", model, "--max-new-tokens", 4)
+    more = ("--question", QUESTION, "--question", "Who?")
+    found = json.loads(stgraph(*ask, *more, "--json", "--output", tmp_path / "out").stdout)
+    assert [one["question"] for one in found["answers"]] == [QUESTION, "Who?"]
+    assert json.loads((tmp_path / "out" / "answer.json").read_text("utf-8"))["answers"] == found["answers"]
+    assert len({one["digest"] for one in found["answers"]}) == 1
+    printed = stgraph(*ask, *more).stdout
+    texts = [
+        "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in one["answer"])
+        for one in found["answers"]
+    ]
+    assert printed.startswith(f"> {QUESTION}\n{texts[0]}\n> Who?\n{texts[1]}\n")
+    first = stgraph("ask", clip, QUESTION, "video.frames=8", "--question", "Who?", *ask[3:], "--quiet").stdout
+    assert printed.startswith(first)
+    fails(*ask, *more, "--trim", "inside", "-o", tmp_path / "in", sentence="ask one question at a time")
+
+
+def test_a_choice(clip, model):
+    ask = ("ask", clip, "Which?", "video.frames=8", "--model", model, "--choose", "red", "--choose", "blue")
+    found = json.loads(stgraph(*ask, "--json").stdout)
+    assert found["answer"] == ["A. red", "B. blue"][found["index"]]
+    assert found["letter"] == "AB"[found["index"]]
+    assert sum(found["probabilities"]) == pytest.approx(1)
+    printed = stgraph(*ask).stdout.splitlines()
+    assert printed[0] == found["answer"]
+    assert printed[1] == "  ".join(f"{x} {p:.1%}" for x, p in zip("AB", found["probabilities"], strict=True))
+    fails(*ask[:-2], sentence="between 2 and 26 options, got 1")
+
+
+def test_system_prompt_and_sampling(clip, model):
+    ask = ("ask", clip, QUESTION, "video.frames=8", "--model", model, "--max-new-tokens", 12, "--json")
+    plain, told = json.loads(stgraph(*ask).stdout), json.loads(stgraph(*ask, "--system", "Be brief.").stdout)
+    assert told["prompt"] != plain["prompt"]
+    drawn = [stgraph(*ask, "--temperature", 5, "--top-k", 50, "--seed", seed) for seed in (1, 1, 2)]
+    texts = [json.loads(one.stdout)["answer"] for one in drawn]
+    assert texts[0] == texts[1] != texts[2]
+    punished = json.loads(stgraph(*ask, "--repetition-penalty", 1.8).stdout)
+    qa = VideoQA.from_pretrained(model, sampling={"frames": 8}, max_new_tokens=12)
+    assert punished["answer"] == qa(clip, QUESTION, repetition_penalty=1.8).text
+    fails(*ask, "--top-p", 0.5, sentence="top_p draw tokens at random; give a --temperature above 0 too")
+    fails(*ask, "--temperature", -1, sentence="temperature must be a number ≥ 0")
+
+
+def test_answers_come_piece_by_piece_on_a_terminal(clip, model, monkeypatch, capsys):
+    from stgraph.app import asking, cli
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    teller = cli._Teller(shown=True, titled=False)
+    assert teller.streams
+    flushed = []
+    monkeypatch.setattr(sys.stdout, "flush", lambda: flushed.append(1), raising=False)
+    qa = VideoQA.from_pretrained(model, sampling={"frames": 8}, max_new_tokens=8)
+    with qa.video(clip) as session:
+        (answer,) = asking.ask_all(session, [QUESTION], [], {}, teller)
+    printed = capsys.readouterr().out
+    assert printed == cli._safe(answer.text) + "\n"
+    assert len(flushed) > 1

@@ -13,7 +13,9 @@ import torch
 
 from stgraph import STSimDiff, Video, VideoQA
 from stgraph.app.config import resolve
-from stgraph.models.prompt import OWN, ProcessorPrompt, TorchPrompt, _settings, load_prompt
+from stgraph.models.prompt import ProcessorPrompt, load_prompt
+from stgraph.models.prompt_files import video_settings
+from stgraph.models.torch_prompt import OWN, TorchPrompt
 
 from ..clips import write_clip
 from ..models.folders import tiny_folder
@@ -139,7 +141,7 @@ def test_inputs_without_torchvision_are_those_of_the_processor(name, settings, t
     model = prompt_folder(tmp_path, name, **settings)
     theirs = load_prompt(str(tmp_path), model)
     assert isinstance(theirs, ProcessorPrompt)
-    ours = TorchPrompt(AutoTokenizer.from_pretrained(tmp_path), model, OWN[name], _settings(str(tmp_path)))
+    ours = TorchPrompt(AutoTokenizer.from_pretrained(tmp_path), model, OWN[name], video_settings(str(tmp_path)))
     for frames, height, width in ((2, 16, 16), (4, 48, 64), (7, 90, 31), (12, 13, 17)):
         video = film(frames, height, width)
         mine, wanted = ours(video, QUESTIONS[0]), theirs(video, QUESTIONS[0])

@@ -12,16 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stgraph import StgraphError, Video
-from stgraph.models.prompt import (
-    OWN,
-    ProcessorPrompt,
-    Times,
-    TorchPrompt,
-    _fit_frame,
-    _fit_video,
-    has_torchvision,
-    load_prompt,
-)
+from stgraph.models.conversation import Times
+from stgraph.models.prompt import ProcessorPrompt, has_torchvision, load_prompt
+from stgraph.models.torch_prompt import OWN, TorchPrompt, _fit_frame, _fit_video
 
 from .folders import special, tiny_folder, write_tokenizer
 from .prompt_folders import prompt_folder
