@@ -454,10 +454,9 @@ class Selection:
             "seconds": self.seconds,
             "notes": list(self.notes),
         }
+        record |= extra or {}  # whose notes are those of the video too
         record["checksum"] = _checksum(data, record)
-        (folder / "selection.json").write_text(
-            json.dumps(record | (extra or {}), indent=2, ensure_ascii=False) + "\n", "utf-8"
-        )
+        (folder / "selection.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> Selection:
