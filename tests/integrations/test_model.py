@@ -248,8 +248,9 @@ def test_arguments_count_beside_a_protocol(model_class, published, clip):
     assert model.qa.prompt.time_instruction is True
     model = model_class(published, protocol="release", **{"video.frames": 4})
     assert model.qa.sampling == {"frames": 4}
-    model = model_class(published, max_frames=4, system="Be brief.", attn_implementation="eager")
+    model = model_class(published, max_frames=4, pool_mode="average", system="Be brief.", attn_implementation="eager")
     assert model.qa.sampling == {"max_frames": 4}
+    assert model.qa.model.config.mm_spatial_pool_mode == "average"
     assert model.qa.model.config._attn_implementation == "eager"
     assert model.qa.system == "Be brief."
     assert model.qa(clip, "What?").report.frames == 4
