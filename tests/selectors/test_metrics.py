@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stgraph import StgraphError, STSimDiff, VideoTokens
+from stgraph import Signals, StgraphError, STSimDiff, VideoTokens
 from stgraph.selectors import SELECTORS
 from stgraph.selectors import metrics as module
 from stgraph.selectors.metrics import columns, evaluate
@@ -170,3 +170,35 @@ def test_refusals():
         evaluate(tokens, selection, torch.zeros(3, dtype=torch.bool))
     with pytest.raises(StgraphError, match="keeps no token"):
         evaluate(tokens, dataclasses.replace(selection, indices=torch.empty(0, dtype=torch.int64)))
+
+
+@pytest.mark.parametrize("merging", [False, True])
+def test_a_sample_comes_with_its_standard_error(merging):
+    """Over many random videos the sampled figures miss the exact ones by their standard error, not more, not less."""
+    misses = []
+    for seed in range(40):
+        g = torch.Generator().manual_seed(seed)
+        tokens = VideoTokens.from_grid(torch.randn(6, 8, 8, 12, generator=g, dtype=torch.float32))
+        name = "framefusion" if merging else "uniform"
+        selection = SELECTORS.build({"name": name, "retention": 0.2})(tokens, Signals())
+        exact, sampled = evaluate(tokens, selection), evaluate(tokens, selection, sample=60)
+        assert exact.coverage_standard_error is None
+        misses.append(
+            [
+                (sampled.coverage - exact.coverage) / sampled.coverage_standard_error,
+                (sampled.reconstruction_error - exact.reconstruction_error) / sampled.reconstruction_standard_error,
+            ]
+        )
+        assert (sampled.frame_spread, sampled.frames_covered) == (exact.frame_spread, exact.frames_covered)
+        assert sampled == evaluate(tokens, selection, sample=60)
+        assert evaluate(tokens, selection, sample=10**6) == exact
+    size = torch.tensor(misses, dtype=torch.float64).square().mean(0).sqrt()
+    assert bool(((size > 0.6) & (size < 1.5)).all()), size
+
+
+def test_a_sample_must_be_a_number():
+    tokens = VideoTokens.from_grid(torch.randn(2, 3, 3, 4, dtype=torch.float32))
+    selection = SELECTORS.build({"name": "uniform", "retention": 0.5})(tokens, Signals())
+    for sample in (0, 1, 2.5, True, -3):
+        with pytest.raises(StgraphError, match="sample must be"):
+            evaluate(tokens, selection, sample=sample)
