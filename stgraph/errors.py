@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,8 +19,13 @@ def readable(name: str | Path) -> str:
 
     Bytes that are not UTF-8 and control characters become escapes such as ``\\xe9`` and ``\\n``.
     """
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+    def escaped(letter: str) -> str:
+        if "\udc80" <= letter <= "\udcff":  # how Python holds a byte that is not UTF-8
+            return f"\\x{ord(letter) - 0xDC00:02x}"
+        return letter.encode("unicode_escape").decode()
+
+    return "".join(letter if letter.isprintable() else escaped(letter) for letter in str(name))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -278,7 +278,9 @@ def _passed_over(sources: Sequence[str | Path]) -> tuple[str, ...]:
                 kinds[path.suffix.lower() or "no ending"] += 1
     if not kinds:
         return ()
-    listed = ", ".join(f"{count} {readable(kind)}" for kind, count in sorted(kinds.items(), key=lambda item: (-item[1], item[0]))[:5])
+    listed = ", ".join(
+        f"{count} {readable(kind)}" for kind, count in sorted(kinds.items(), key=lambda item: (-item[1], item[0]))[:5]
+    )
     return (f"{kinds.total()} files were passed over, since they are not named like videos: {listed}",)
 
 

@@ -73,7 +73,8 @@ class Cache:
         tensors, record = entry
         features = tensors.pop("features").view(*record["grid"], -1)
         tokens = VideoTokens.from_grid(features, timestamps=(tensors.pop("timestamps"),))
-        return Encoded(tokens, Signals(**tensors))
+        attention, keys, llm = (tensors.get(name) for name in _SIGNALS)
+        return Encoded(tokens, Signals(attention, keys, llm))
 
     def keep_encoded(self, key: str, encoded: Encoded) -> None:
         """Store the tokens of one video and their signals; none of them where tokens are not one plain grid."""

@@ -547,6 +547,18 @@ class Selection:
                 and kept[into].all()
                 and weight.isfinite().all()
             )
+        if self.blend is not None:
+            into, source, weight = self.blend
+            ends = torch.stack([into, source]) if into.shape == source.shape == weight.shape else None
+            facts["sums are of the tokens that there are, into kept ones"] = (
+                ends is not None
+                and ends.ndim == 2
+                and ends.dtype == torch.int64
+                and weight.is_floating_point()
+                and bool(weight.isfinite().all())
+                and bool(((ends >= 0) & (ends < n)).all())
+                and bool(kept[into].all())
+            )
         for fact, holds in facts.items():
             if not holds:
                 raise StgraphError(f"the values of a selection do not fit together: it must hold that {fact}")

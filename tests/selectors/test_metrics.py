@@ -179,8 +179,8 @@ def test_a_sample_comes_with_its_standard_error(merging):
     for seed in range(40):
         g = torch.Generator().manual_seed(seed)
         tokens = VideoTokens.from_grid(torch.randn(6, 8, 8, 12, generator=g, dtype=torch.float32))
-        name = "framefusion" if merging else "uniform"
-        selection = SELECTORS.build({"name": name, "retention": 0.2})(tokens, Signals())
+        name = "prumerge" if merging else "uniform"
+        selection = SELECTORS.build({"name": name, "retention": 0.2})(tokens, random_signals(tokens))
         exact, sampled = evaluate(tokens, selection), evaluate(tokens, selection, sample=60)
         assert exact.coverage_standard_error is None
         misses.append(
