@@ -45,7 +45,7 @@ def received(query: Tensor, key: Tensor, scale: float, patches: int) -> Tensor:
     frames, heads, n, _ = query.shape
     queries = 1 if n > patches else patches
     key = key.float().transpose(-1, -2)
-    total = torch.zeros(frames, n, device=query.device)
+    total = torch.zeros(frames, n, dtype=torch.float32, device=query.device)
     for rows in torch.split(query[:, :, :queries], max(1, 2**24 // (frames * heads * n)), dim=2):
         total += (rows.float() @ key * scale).softmax(-1).mean(1).sum(1)
     return total / queries

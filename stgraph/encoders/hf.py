@@ -290,8 +290,8 @@ class _Preparation(NamedTuple):
         return cls(
             Image.Resampling(settings.get("resample", family.resample)),
             float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 1.0,
-            channels("image_mean", family.mean) if normalise else torch.zeros(3, 1, 1),
-            channels("image_std", family.std) if normalise else torch.ones(3, 1, 1),
+            channels("image_mean", family.mean) if normalise else torch.zeros(3, 1, 1, dtype=torch.float32),
+            channels("image_std", family.std) if normalise else torch.ones(3, 1, 1, dtype=torch.float32),
         )
 
 

@@ -148,7 +148,7 @@ class MotionEdges(TemporalBuilder):
     def match(self, vertices: Tensor, cosines: Cosines) -> tuple[Tensor, Tensor]:
         """The best match of every token that has one, in raster order of the later token."""
         frames, height, width = vertices.shape
-        best = torch.full((max(frames - 1, 0), height, width), -torch.inf, device=vertices.device)
+        best = torch.full((max(frames - 1, 0), height, width), -torch.inf, dtype=torch.float32, device=vertices.device)
         source = torch.full_like(vertices[1:], -1)
         window = self._window(height, width)
         step = max(1, _CANDIDATES // max(1, vertices.numel()))  # displacements of one pass over the frames

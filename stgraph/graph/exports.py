@@ -98,7 +98,7 @@ def from_pyg(data: Any) -> dict[str, Any]:
     edge_index, edge_weight, edge_kind = _simple_edges(data, index.sort(0).values, coords, batch)
     features = _tensor(data, "x")
     if features is None:
-        features = torch.empty(nodes, 0, device=device)
+        features = torch.empty(nodes, 0, dtype=torch.float32, device=device)
     if features.ndim != 2 or len(features) != nodes or not features.is_floating_point():
         got = f"{tuple(features.shape)} {features.dtype}"
         raise StgraphError(f"data.x must be ({nodes}, d) floating-point numbers, got {got}")
@@ -289,7 +289,7 @@ def _simple_edges(data: Any, index: Tensor, coords: Tensor, batch: Tensor) -> tu
     if weight is None:
         attribute = _tensor(data, "edge_attr")
         single = attribute is not None and attribute.numel() == count
-        weight = attribute if single else torch.ones(count, device=index.device)
+        weight = attribute if single else torch.ones(count, dtype=torch.float32, device=index.device)
     assert weight is not None
     if weight.numel() != count or not bool(weight.isfinite().all()):
         raise StgraphError(f"data.edge_weight must be {count} finite numbers, one for each edge")

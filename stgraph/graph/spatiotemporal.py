@@ -294,7 +294,7 @@ def _sparse_cosines(
     for offset in offsets:
         ends = torch.stack(kernels.edge_ends(vertices, offset))
         present = (ends >= 0).all(0)
-        cosine = torch.full(present.shape, -torch.inf, device=vertices.device)
+        cosine = torch.full(present.shape, -torch.inf, dtype=torch.float32, device=vertices.device)
         cosine[present] = kernels.edge_cosine(features, norm, token, ends[:, present])
         found.append(cosine)
     return found

@@ -384,13 +384,13 @@ class Selector(ABC):
 
         budgets = [self.layer_budget(count, entry.layers) for count in counted(visual)]
         # Candidates are known before attention is.
-        role = ranked(torch.zeros(len(tokens), device=tokens.device)).candidate
+        role = ranked(torch.zeros(len(tokens), dtype=torch.float32, device=tokens.device)).candidate
         candidate = torch.zeros_like(visual) if role is None else role > 0
         short = [n < budget.at(0, budget.count) for n, budget in zip(counted(candidate), budgets, strict=True)]
         enter = candidate | ~visual | torch.tensor(short, device=tokens.device)[tokens.batch]
         view = yield Step(enter, layer=layer)
         left = [budget.at(view.layer, n) for n, budget in zip(counted(enter), budgets, strict=True)]
-        received = torch.zeros(len(tokens), device=tokens.device).index_copy(0, view.index, view.attention())
+        received = torch.zeros(len(tokens), dtype=torch.float32, device=tokens.device).index_copy(0, view.index, view.attention())
         ranking = ranked(received)
         notes = (*ranking.notes, *budget_notes(budgets, left))
         yield last_step(view, self.settle(tokens, replace(ranking, budget=left, notes=notes)))

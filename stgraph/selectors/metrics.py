@@ -238,7 +238,7 @@ def best_cosine(features: Tensor, rows: Tensor, kept: Tensor, given: Tensor | No
         (n,) float32 cosine, 1 for a kept token that is as it was.
     """
     target = unit_rows(features[kept] if given is None else given)
-    best = torch.empty(len(rows), device=features.device)
+    best = torch.empty(len(rows), dtype=torch.float32, device=features.device)
     step = max(1, _BLOCK // len(kept))
     for start in range(0, len(rows), step):
         block = slice(start, start + step)

@@ -18,7 +18,7 @@ class UniformSelector(Selector):
 
     def rank(self, tokens: VideoTokens, signals: Signals) -> Ranking:
         """1 for the tokens at ⌊(k + ½)·N / K⌋, k = 0 … K − 1, and 0 for the others."""
-        importance = torch.zeros(len(tokens), device=tokens.device)
+        importance = torch.zeros(len(tokens), dtype=torch.float32, device=tokens.device)
         visual = self.visual(tokens)
         for video in range(tokens.num_videos):
             members = (visual & (tokens.batch == video)).nonzero()[:, 0]
