@@ -362,6 +362,23 @@ def cut_deepstack(cut: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {"visual_pos_masks": kept, "deepstack_visual_embeds": [x[rows.to(x.device)] for x in features]}
 
 
+def tokenizer_of(model: nn.Module) -> Any:
+    """The tokenizer beside the weights that a model was loaded from; None where none is on this machine."""
+    return _tokenizer(str(getattr(model, "name_or_path", "") or ""))
+
+
+@cached
+def _tokenizer(name_or_folder: str) -> Any:
+    if not name_or_folder:
+        return None
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name_or_folder, local_files_only=True, trust_remote_code=False)
+    except Exception:  # missing and broken files fail in every way, and it can be done without
+        return None
+
+
 # -- vision towers ----------------------------------------------------------------------------------------------------
 
 

@@ -80,6 +80,10 @@ class Adapter(ABC):
         """(B, S) bool, where in ``input_ids`` the tokens of the videos are, separators included."""
         return cast(Tensor, inputs["input_ids"] == self.video_token(model))
 
+    def notes(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[str, ...]:
+        """What a user should know of how the videos of a call were found; nothing where the inputs tell."""
+        return ()
+
     def vision_attention(self, model: nn.Module) -> nn.Module | None:
         """The attention module of the vision tower's block whose features the LLM gets, see :func:`vision_block`.
 

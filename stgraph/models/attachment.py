@@ -13,6 +13,7 @@ import re
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, cast
@@ -282,16 +283,18 @@ class Attachment:
 
     def _generate(self, generate: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = compat.generation_arguments(self.model, args, kwargs)
-        places = self._places(inputs)
+        places, notes = self._places(inputs), self._notes(inputs)
         if places:
             self._refuse_unsupported(inputs)
+        elif notes:
+            warnings.warn(notes[0], stacklevel=3)
         new = self._new_columns(inputs)
         if places and new is not None:
             raise StgraphError(_SECOND_VIDEO.format(self._adapter.pixels))
         ids = inputs.get("input_ids")
         rows, length = (1, 0) if ids is None else (len(ids), ids.shape[-1])
         guided = self._option(inputs, "guidance_scale") not in (None, 1) or inputs.get("logits_processor") is not None
-        run = Run(places, rows, length, new, guided=guided)
+        run = Run(places, rows, length, new, guided=guided, notes=notes)
         outer, self._here.run = self._here.run, run
         self._runs.add(run)
         try:
@@ -422,6 +425,7 @@ class Attachment:
         if run is not None:
             ids, copies = ids[:, : run.length], len(ids) // run.rows
         plan = Plan([place._replace(row=place.row * copies) for place in places], ids, copies)
+        plan.notes = self._notes(inputs) if run is None else run.notes
         if run is not None:
             run.plan = plan
         return plan
@@ -455,6 +459,12 @@ class Attachment:
             places.append(Place(int(row[0]), column, layout))
         self._check_length(inputs, places)
         return places
+
+    def _notes(self, inputs: Mapping[str, Any]) -> tuple[str, ...]:
+        """How the videos of a call were found."""
+        if inputs.get("input_ids") is None or inputs.get(self._adapter.pixels) is None:
+            return ()
+        return self._adapter.notes(self.model, inputs)
 
     def _check_length(self, inputs: Mapping[str, Any], places: Sequence[Place]) -> None:
         """Raise :class:`StgraphError` where a prompt has more positions than the model was made for.
@@ -573,7 +583,8 @@ class Attachment:
         """Keep what a method found, once it has finished."""
         plan.pruning = pruning if pruning.selection is None else None
         if pruning.selection is not None:
-            self._latest = self._here.found = Found(pruning.selection, pruning.tokens_per_layer)
+            selection = replace(pruning.selection, notes=(*pruning.selection.notes, *plan.notes))
+            self._latest = self._here.found = Found(selection, pruning.tokens_per_layer)
 
 
 class _NeverStarted:

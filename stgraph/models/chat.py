@@ -76,5 +76,5 @@ def _default(found: Any, place: Path) -> str:
             )
         found = found["default"]
     if not isinstance(found, str):
-        raise StgraphError(f"the chat_template in {place} must be text, got {json.dumps(found)[:60]}; download it again")
+        raise StgraphError(f"the chat_template in {place} must be text, got {json.dumps(found)[:60]}; correct it")
     return found

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from .. import compat
 from ..errors import StgraphError
 from ..tokens import Grid
 from .adapter import Adapter, VideoLayout
+
+NUMBER = 8
+"""Tokens that may differ between two labels: the digits of a number or of a time."""
 
 T = TypeVar("T")
 
@@ -26,25 +32,27 @@ class Tile(NamedTuple):
         row: of the batch.
         start: first column.
         end: the column after the last.
-        text: the tokens between the tile before it and this one; None for the first of a row.
+        text: the tokens before it, since the tile before it or the beginning of the row.
+        opens: it is the first of its row.
     """
 
     number: int
     row: int
     start: int
     end: int
-    text: list[int] | None
+    text: list[int]
+    opens: bool
 
 
 @dataclass(frozen=True)
 class FramesAsImages(Adapter):
     """Frames come as images, with a text such as ``Frame7:`` or a timestamp before each; the inputs tell no more.
 
-    So images of one tile with a text of ``label`` tokens between each and the next are taken for the frames of one
-    video. All other images are left alone: those cut into tiles, those side by side, and single ones. Two videos with
-    no text between them are thereby one, an image that only ``label`` tokens divide from a video is its first or last
-    frame, and images that short texts divide are a video. Where that is wrong, say how the images divide up:
-    ``attach(model, adapter=InternVL(frames=(1, 8)))``.
+    So images of one tile are taken for the frames of one video where the texts before them count: each is that before
+    it, but for a number that grows. Where the tokenizer of the model is at hand (in its folder, or in the cache of the
+    Hub), its words decide: they must be those that the processor of the family writes. The notes of a selection say
+    what was taken for a video. All other images are left alone: those cut into tiles, single ones, those that no text
+    or the same text divides. Where that is wrong, say how they divide up: ``InternVL(frames=(1, 8))`` as the adapter.
 
     Attributes:
         frames: numbers of tiles that belong together, over all prompts of a call: ``(1, 8)`` is an image, which is
@@ -58,6 +66,9 @@ class FramesAsImages(Adapter):
     pixels: ClassVar[str] = "pixel_values"
     label: ClassVar[range]
     """Lengths, in tokens, that the text between two frames can have, the marks around images included."""
+
+    words: ClassVar[re.Pattern[str]]
+    """What the processor of the family writes before a frame."""
 
     frames: int | tuple[int, ...] | None = None
 
@@ -120,14 +131,54 @@ class FramesAsImages(Adapter):
         """The frames of each video, in the order of the prompts."""
         area = self._grid(model, inputs)[1] ** 2
         tiles = list(_tiles(inputs["input_ids"], self.video_token(model), area))
-        groups = self._labelled(tiles) if self.frames is None else self._counted(tiles, self.frames)
+        groups = self._labelled(model, tiles) if self.frames is None else self._counted(tiles, self.frames)
         return [group for group in groups if len(group) > 1]
 
-    def _labelled(self, tiles: list[Tile]) -> list[list[Tile]]:
-        """Images of one tile that a label divides."""
-        images = _chains(tiles, lambda _, tile: tile.text is not None and self.continues(tile.text))
-        videos = _chains(images, lambda a, b: len(a) == len(b) == 1 and len(b[0].text or ()) in self.label)
+    def notes(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[str, ...]:
+        """Which images were taken for a video, and which were not although there are several."""
+        if self.frames is not None:
+            return ()
+        videos, area = self._videos(model, inputs), self._grid(model, inputs)[1] ** 2
+        tiles = list(_tiles(inputs["input_ids"], self.video_token(model), area))
+        known = {tile.number for video in videos for tile in video}
+        say = f"{type(self).__name__}(frames=...) as the adapter says otherwise"
+        taken = [
+            f"images {video[0].number + 1} to {video[-1].number + 1} were taken for the frames of one video, because "
+            f"the texts before them count; {say}"
+            for video in videos
+        ]
+        alone = [image for image in self._images(tiles) if len(image) == 1 and image[0].number not in known]
+        if len(alone) > 1 and not taken:
+            taken = [f"{len(alone)} images were left alone, because no texts that count show them to be frames; {say}"]
+        return tuple(taken)
+
+    def _images(self, tiles: list[Tile]) -> list[list[Tile]]:
+        """The tiles of each image."""
+        return _chains(tiles, lambda _, tile: not tile.opens and self.continues(tile.text))
+
+    def _labelled(self, model: nn.Module, tiles: list[Tile]) -> list[list[Tile]]:
+        """Images of one tile whose labels count."""
+        read, images = compat.tokenizer_of(model), self._images(tiles)
+        follows = self._follows if read is None else partial(self._said_to_follow, read)
+        videos = _chains(images, lambda a, b: len(a) == len(b) == 1 and not b[0].opens and follows(a[0], b[0]))
         return [list(itertools.chain(*video)) for video in videos if len(video) > 1]
+
+    def _said_to_follow(self, tokenizer: Any, frame: Tile, following: Tile) -> bool:
+        """Whether the words before two tiles are those of frames, the second later than the first."""
+        found = [self.words.search(tokenizer.decode(tile.text[-self.label.stop :])) for tile in (frame, following)]
+        one, two = ([int(number) for number in match.groups()] if match else [] for match in found)
+        return bool(one) and one < two
+
+    def _follows(self, frame: Tile, following: Tile) -> bool:
+        """Whether the label of a tile is the next one after that of the tile before it, as far as ids tell."""
+        if len(following.text) not in self.label:
+            return False
+        # Whatever closes the frame before comes first in a label, and is not there before the first frame.
+        return any(
+            _counts(frame.text[-(len(label) - longer) :], label)
+            for label in (following.text[closed:] for closed in range(4))
+            for longer in (0, 1)
+        )
 
     @staticmethod
     def _counted(tiles: list[Tile], frames: int | tuple[int, ...]) -> list[list[Tile]]:
@@ -146,7 +197,7 @@ def _tiles(ids: Tensor, placeholder: int, area: int) -> Iterator[Tile]:
     """The tiles of (B, S) token ids, row by row."""
     number = itertools.count()
     for row, tokens in enumerate(ids.tolist()):
-        end = None
+        end, opens = 0, True
         columns = [column for column, token in enumerate(tokens) if token == placeholder]
         for first, last in zip(columns[::area], [*columns[area - 1 :: area], -1], strict=False):
             if last - first != area - 1:
@@ -154,8 +205,17 @@ def _tiles(ids: Tensor, placeholder: int, area: int) -> Iterator[Tile]:
                     f"every image of this call has {area} tokens, but row {row} of input_ids holds other numbers of "
                     "placeholders side by side; use the processor of the model"
                 )
-            yield Tile(next(number), row, first, last + 1, None if end is None else tokens[end:first])
-            end = last + 1
+            yield Tile(next(number), row, first, last + 1, tokens[end:first], opens)
+            end, opens = last + 1, False
+
+
+def _counts(label: list[int], following: list[int]) -> bool:
+    """Whether two labels differ in a number alone, in which the second is the larger; digits have ascending ids."""
+    shorter = min(len(label), len(following))
+    begin = next((i for i in range(shorter) if label[i] != following[i]), shorter)
+    end = next((i for i in range(shorter - begin) if label[-1 - i] != following[-1 - i]), shorter - begin)
+    one, two = (x[begin : len(x) - end] for x in (label, following))
+    return begin > 0 and end > 0 and bool(one) and len(two) <= NUMBER and (len(one), one) < (len(two), two)
 
 
 def _chains(items: Sequence[T], linked: Callable[[T, T], bool]) -> list[list[T]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ class InternVL(FramesAsImages):
     """InternVL 2.5 to 3.5: one token for 2 × 2 patches of a frame (``downsample_ratio``)."""
 
     label = range(5, 13)
+    words = re.compile(r"Frame ?(\d+):\s*(?:<[^<>]*>\s*)*$")
 
     def sides(self, model: nn.Module) -> tuple[int, int]:
         """Pixels along the side of a patch, and patches along the side of a token."""

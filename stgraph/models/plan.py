@@ -30,7 +30,8 @@ class Plan:
     ``ids`` (B, S) are those of the prompts in the rows of the model: each prompt is there ``copies`` times, for its
     beams; ``places`` are in the first.
     ``merge`` and then ``cut`` are made before the language model, ``merges`` and ``stages``, by layer, in the columns
-    that ``cut`` left, inside it; ``pruning`` is the method, for as long as it has rounds to come.
+    that ``cut`` left, inside it; ``pruning`` is the method, for as long as it has rounds to come; ``notes`` say how the
+    videos were found.
     """
 
     places: list[Place]
@@ -41,6 +42,7 @@ class Plan:
     stages: list[Stage] = field(default_factory=list)
     merges: dict[int, Merge] = field(default_factory=dict)
     pruning: Pruning | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -123,6 +125,7 @@ class Run:
         length: columns of its input; its first forward pass may hold guessed tokens behind them.
         new: columns that its first forward pass adds to a pruned cache; None where it has none.
         plan: that it follows.
+        notes: how the videos were found.
         guided: there may be forward passes over prompts of their own, such as the negative one of guidance.
     """
 
@@ -132,6 +135,7 @@ class Run:
     new: int | None = None
     plan: Plan | None = None
     guided: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class Here(threading.local):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ class SmolVLM(FramesAsImages):
     """SmolVLM 2: one token for ``scale_factor`` × ``scale_factor`` patches of a frame."""
 
     label = range(8, 21)
+    words = re.compile(r"Frame from (\d+) ?: ?(\d+) ?:?\s*(?:<[^<>]*>\s*)*$")
 
     def sides(self, model: nn.Module) -> tuple[int, int]:
         """Pixels along the side of a patch, and patches along the side of a token."""

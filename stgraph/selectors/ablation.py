@@ -37,7 +37,7 @@ class ImportanceOnly(Selector):
         """The importance."""
         graph = build_graph(tokens, separators_as_vertices=self.separators == "vertex")
         alone = torch.arange(graph.num_nodes, device=tokens.device)
-        none = torch.zeros(graph.num_nodes, device=tokens.device)
+        none = torch.zeros(graph.num_nodes, dtype=torch.float32, device=tokens.device)
         importance = self.importance.resolve(signals)
         score = importance(
             Evidence(graph, Partition(alone), none, NoDifference()(graph), alone >= 0, torch.zeros_like(alone), signals)

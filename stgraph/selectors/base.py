@@ -390,7 +390,9 @@ class Selector(ABC):
         enter = candidate | ~visual | torch.tensor(short, device=tokens.device)[tokens.batch]
         view = yield Step(enter, layer=layer)
         left = [budget.at(view.layer, n) for n, budget in zip(counted(enter), budgets, strict=True)]
-        received = torch.zeros(len(tokens), dtype=torch.float32, device=tokens.device).index_copy(0, view.index, view.attention())
+        received = torch.zeros(len(tokens), dtype=torch.float32, device=tokens.device).index_copy(
+            0, view.index, view.attention()
+        )
         ranking = ranked(received)
         notes = (*ranking.notes, *budget_notes(budgets, left))
         yield last_step(view, self.settle(tokens, replace(ranking, budget=left, notes=notes)))

@@ -139,7 +139,7 @@ class Lineage:
     def __init__(self, count: int, device: torch.device) -> None:
         """N tokens, all there."""
         self.head = torch.arange(count, device=device)
-        self.weight = torch.ones(count, device=device)
+        self.weight = torch.ones(count, dtype=torch.float32, device=device)
 
     def follow(self, index: Tensor, keep: Tensor, target: Tensor, weight: Tensor) -> None:
         """One round among the tokens ``index`` (n,), see :class:`Step`."""

@@ -16,7 +16,7 @@ from transformers.models.internvl.processing_internvl import InternVLProcessor
 from transformers.models.smolvlm import processing_smolvlm
 from transformers.models.smolvlm.processing_smolvlm import SmolVLMProcessor, get_image_prompt_string
 
-from stgraph import StgraphError, STSimDiff, VideoTokens
+from stgraph import StgraphError, STSimDiff, VideoTokens, compat
 from stgraph.budget import ceil_share
 from stgraph.graph import build_graph
 from stgraph.models import MODELS
@@ -157,13 +157,66 @@ def test_media_that_no_text_divides(family):
     assert found_videos(family, inputs_of(video + "\n" + image)) == [(0, 1, 2, 3)]
     assert found_videos(family, inputs_of(video + "\n" + tiled)) == [(0, 1, 2, 3)]
     assert found_videos(family, inputs_of(tiled + "\n" + video)) == [tuple(range(count, count + 4))]
-    # SmolVLM announces a video in words; InternVL does not, and what the documentation says of this comes to pass.
     both = inputs_of(image + "\n" + video + "\n" + video)
     divided = [(1, 2, 3, 4), (5, 6, 7, 8)]
-    assert found_videos(family, both) == ([tuple(range(9))] if family == "internvl" else divided)
+    assert found_videos(family, both) == divided
     assert found_videos(family, both, frames=(1, 4, 4)) == divided
     assert found_videos(family, both, frames=3) == [(0, 1, 2), (3, 4, 5), (6, 7, 8)]
     assert found_videos(family, both, frames=1) == []
+
+
+@image_families
+@pytest.mark.parametrize("between", ["", "\n", "Image: ", "and then ", "a cat, "])
+def test_pictures_whose_texts_do_not_count_are_left_alone(family, between):
+    text = WORDS + "".join(between + image_text(family, 1) for _ in range(4)) + WORDS
+    assert found_videos(family, inputs_of(text)) == []
+    assert found_videos(family, inputs_of(text), frames=4) == [(0, 1, 2, 3)]
+
+
+class Words:
+    """A tokenizer that knows the words of :func:`tokenize`."""
+
+    def __init__(self, *texts: str) -> None:
+        words = sorted({word for text in texts for word in tokenize(text)} - {"<image>"})
+        self.words = {VIDEO + 1 + i: word for i, word in enumerate(words)} | {VIDEO: "<image>", 0: ""}
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(self.words[i] for i in ids)
+
+
+def test_words_decide_where_they_can_be_read(monkeypatch):
+    """Pictures that are counted as frames are: ``Image-1:``, as InternVL is shown several."""
+    pictures = "".join(f"Image-{n}: {image_text('internvl', 1)}\n" for n in range(1, 5))
+    assert found_videos("internvl", inputs_of(pictures)) == [(0, 1, 2, 3)], "nobody can tell from the ids"
+    for text, expected in ((pictures, []), (video_text("internvl", 4), [(0, 1, 2, 3)])):
+        monkeypatch.setattr(compat, "tokenizer_of", lambda model, text=text: Words(text))
+        assert found_videos("internvl", inputs_of(text)) == expected
+    text = video_text("smolvlm", 12)
+    monkeypatch.setattr(compat, "tokenizer_of", lambda model: Words(text))
+    assert found_videos("smolvlm", inputs_of(text)) == [tuple(range(12))]
+
+
+@image_families
+def test_what_was_taken_for_a_video_is_said(family):
+    model, inputs = model_of(family), FAMILIES[family].inputs([[4]])
+    with UniformSelector(retention=0.5).attach(model) as attached:
+        greedy(model, inputs, 1)
+        said = attached.selection.notes[-1]
+        model(**inputs)
+        assert attached.selection.notes[-1] == said
+    assert said.startswith(
+        "images 1 to 4 were taken for the frames of one video, because the texts before them count; "
+    )
+    with UniformSelector(retention=0.5).attach(model, adapter=ADAPTERS[family](frames=4)) as attached:
+        greedy(model, inputs, 1)
+    assert not any("taken for" in note for note in attached.selection.notes)
+    inputs["input_ids"][inputs["input_ids"] >= 20] = 12  # the same text before each
+    with (
+        UniformSelector(retention=0.5).attach(model) as attached,
+        pytest.warns(UserWarning, match="^4 images were left al"),
+    ):
+        greedy(model, inputs, 1)
+    assert attached.selection is None
 
 
 def test_frames_that_do_not_fit():
