@@ -15,10 +15,11 @@ from torch import nn
 from ..errors import StgraphError
 from ..video import Video
 from .attachment import adapter_of
+from .chat import published_template, written
 from .conversation import CLOCK, IMAGES, Prompt, Seen, Times, Turn, messages
 from .frame_prompt import FramePrompt
 from .loading import COMPOSED
-from .prompt_files import chat, read_auto, video_settings
+from .prompt_files import read_auto, video_settings
 from .torch_prompt import OWN, TorchPrompt
 
 __all__ = ["IMAGES", "OWN", "FramePrompt", "ProcessorPrompt", "Prompt", "Seen", "TorchPrompt", "Turn", "load_prompt"]
@@ -45,7 +46,9 @@ def load_prompt(folder: str, model: nn.Module) -> Prompt:
         )
     from transformers import AutoTokenizer
 
-    return TorchPrompt(read_auto(AutoTokenizer, folder), model, OWN[kind], video_settings(folder), folder)
+    tokenizer = read_auto(AutoTokenizer, folder)
+    tokenizer.chat_template = published_template(folder) or tokenizer.chat_template
+    return TorchPrompt(tokenizer, model, OWN[kind], video_settings(folder), folder)
 
 
 def has_torchvision() -> bool:
@@ -82,7 +85,7 @@ class ProcessorPrompt(Prompt):
     ) -> dict[str, Any]:
         """The same for a conversation; the frames are prepared with each question."""
         video, times = seen.video, Times.of(seen.video)
-        text = chat(self.processor, messages(turns, system, len(images)))
+        text = written(self.processor, messages(turns, system, len(images)))
         pictures = {"images": list(images)} if images else {}
         shown = {
             "total_num_frames": times.total,

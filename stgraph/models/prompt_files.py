@@ -42,13 +42,3 @@ def video_settings(folder: str) -> dict[str, Any]:
         if found is not None:
             return dict(found)
     return {}
-
-
-def chat(source: Any, conversation: list[dict[str, Any]]) -> str:
-    """The conversation as text, with the placeholder of one video, by the chat template of ``source``."""
-    if getattr(source, "chat_template", None) is None:
-        raise StgraphError(
-            "the model has no chat template, so it is not known how it wants to be asked; give a model tuned for chat"
-        )
-    text: str = source.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
-    return text

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from ..errors import StgraphError
 from ..video import Video
 from .attachment import adapter_of
+from .chat import written
 from .conversation import Prompt, Seen, Times, Turn, messages
-from .prompt_files import chat, read_auto
+from .prompt_files import read_auto
 
 _CLIP = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
 _HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
@@ -71,7 +72,7 @@ class TorchPrompt(Prompt):
         count = self._adapter.layouts(self._model, inputs)[0].size
         video_id = self._adapter.video_token(self._model)
         token = self.tokenizer.convert_ids_to_tokens(video_id)
-        text = chat(self.tokenizer, messages(turns, system, len(images)))
+        text = written(self.tokenizer, messages(turns, system, len(images)))
         if token is None or text.count(token) != 1:
             raise StgraphError(
                 f"the conversation must hold the placeholder {token!r} of its one video exactly once; leave it out of "

@@ -147,7 +147,9 @@ def test_frames_of_a_video_are_told_from_images(family, prompts):
             tiles += number
             text += WORDS
         texts.append(text)
-    assert found_videos(family, inputs_of(*texts)) == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compat, "tokenizer_of", lambda model: Words(*texts))
+        assert found_videos(family, inputs_of(*texts)) == expected
 
 
 @image_families
@@ -204,17 +206,13 @@ def test_what_was_taken_for_a_video_is_said(family):
         said = attached.selection.notes[-1]
         model(**inputs)
         assert attached.selection.notes[-1] == said
-    assert said.startswith(
-        "images 1 to 4 were taken for the frames of one video, because the texts before them count; "
-    )
+    assert said.startswith("images 1 to 4 were taken for the frames of one video, because the texts before them")
     with UniformSelector(retention=0.5).attach(model, adapter=ADAPTERS[family](frames=4)) as attached:
         greedy(model, inputs, 1)
     assert not any("taken for" in note for note in attached.selection.notes)
     inputs["input_ids"][inputs["input_ids"] >= 20] = 12  # the same text before each
-    with (
-        UniformSelector(retention=0.5).attach(model) as attached,
-        pytest.warns(UserWarning, match="^4 images were left al"),
-    ):
+    attached = UniformSelector(retention=0.5).attach(model)
+    with attached, pytest.warns(UserWarning, match="^4 images were left alone"):
         greedy(model, inputs, 1)
     assert attached.selection is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -221,6 +222,46 @@ def test_a_model_without_chat(prompts, tmp_path):
     _, model = prompts["llava_onevision"]
     write_tokenizer(tmp_path, None)
     with pytest.raises(StgraphError, match="no chat template"):
+        load_prompt(str(tmp_path), model)(film(2, 16, 16), QUESTION)
+
+
+PLACES = (
+    "processor_config.json",
+    "chat_template.json",
+    "chat_template.jinja",
+    "additional_chat_templates/default.jinja",
+)
+
+
+@pytest.mark.parametrize("count", range(1, len(PLACES) + 1))
+def test_a_template_is_read_wherever_folders_keep_one(prompts, tmp_path, count):
+    """The first of the last ``count`` places counts, as for the processors of transformers."""
+    _, model = prompts["llava_onevision"]
+    write_tokenizer(tmp_path, None)
+    for number, place in enumerate(PLACES[-count:]):
+        template = f"<video>{number}" + "{{ messages[0]['content'][1]['text'] }}"
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text(json.dumps({"chat_template": template}) if place.endswith("json") else template)
+    loaded = load_prompt(str(tmp_path), model)
+    assert loaded.tokenizer.chat_template.startswith("<video>0")
+    assert loaded.words(loaded(film(2, 16, 16), QUESTION)["input_ids"][0]) == f"0{QUESTION}"
+
+
+@pytest.mark.parametrize(
+    ("template", "sentence"),
+    [
+        ("{{ messages[0]['content'] + '' }}", r"does not take a conversation of user with a video \("),
+        ("{{ raise_exception('no system') }}", r"does not take a conversation of user with a video \(no system\)"),
+        ("{{ messages[0]['content'] }}", "for text alone: it writes a video as its description; give the whole folder"),
+        ({"tool_use": "x"}, r"holds chat templates called tool_use and none called default"),
+        (3, r"the chat_template in .*chat_template\.json must be text, got 3"),
+    ],
+)
+def test_templates_that_do_not_take_a_video(prompts, tmp_path, template, sentence):
+    _, model = prompts["llava_onevision"]
+    write_tokenizer(tmp_path, None)
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    with pytest.raises(StgraphError, match=sentence):
         load_prompt(str(tmp_path), model)(film(2, 16, 16), QUESTION)
 
 
