@@ -82,7 +82,8 @@ format: $(VENV)/.test ## Apply ruff's fixes and format
 ablation: $(VENV)/.test ## The paper's rows and all methods with the shipped model, on the quick clips, against what is published
 	$(BIN)/python -m experiments.studies paper peers retention=[0.1] clips=40 workers=2 --check
 
-bench: $(VENV)/.test ## Speed: selections against one read of the features, and every detector at three sizes
+bench: $(VENV)/.test ## Speed: the whole command by stage, selections against one read of the features, every detector at three sizes
+	$(BIN)/python -m benchmarks.command
 	$(BIN)/python -m benchmarks.selection --newline
 	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.merge_tree
