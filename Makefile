@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LMMS := .venv-lmms
+OTHER := .venv-transformers-$(VERSION)
 # Also the tools that build the package are taken at the pinned versions.
 INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 # What the fused kernels are compiled from: they are made anew when it changes.
 KERNELS := hatch_build.py stgraph/kernels/build.py $(wildcard stgraph/kernels/c/*)
 CODE := hatch_build.py stgraph tests benchmarks experiments notebooks
 
-.PHONY: demo test test-slow test-browser test-ray test-lmms-eval ablation lint format bench bench-gpu docs notebooks clean help
+.PHONY: demo test test-slow test-browser test-ray test-transformers test-lmms-eval ablation lint format bench bench-gpu docs notebooks clean help
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +56,18 @@ test-browser: $(VENV)/.browser ## Pages driven in a real browser (needs Chromium
 
 test-ray: $(VENV)/.ray ## The engines on a local Ray cluster of two workers, and MLflow (downloads 350 MB)
 	$(BIN)/pytest -m ray
+
+$(OTHER)/.ready: $(VENV)/.test
+	@test -n "$(VERSION)" || { echo "say which release: make test-transformers VERSION=5.23.0"; exit 1; }
+	$(BIN)/python -m venv $(OTHER)
+	$(OTHER)/bin/pip install --quiet --disable-pip-version-check --no-deps transformers==$(VERSION)
+	# All other libraries are those of $(VENV), behind the packages of its own.
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$($(OTHER)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_shared.pth"
+	@touch $@
+
+test-transformers: $(OTHER)/.ready ## The tests of models with another transformers: make test-transformers VERSION=5.23.0
+	PYTHONPATH=$(CURDIR) $(OTHER)/bin/python -m pytest tests/models tests/encoders tests/app/test_qa.py tests/app/test_session.py
 
 $(LMMS)/.ready: pyproject.toml constraints-lmms.txt $(KERNELS) | $(BIN)/python
 	$(BIN)/python -m venv $(LMMS)
@@ -105,4 +118,4 @@ docs: $(VENV)/.docs ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) $(LMMS) demo site .pytest_cache .mypy_cache .ruff_cache .benchmarks .hypothesis
+	rm -rf $(VENV) $(LMMS) .venv-transformers-* demo site .pytest_cache .mypy_cache .ruff_cache .benchmarks .hypothesis

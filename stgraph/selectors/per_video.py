@@ -370,7 +370,7 @@ def mean_weights(chosen: Tensor, target: Tensor) -> Tensor:
     head = torch.where(chosen, index, target)
     inside = head >= 0
     size = torch.bincount(head[inside], minlength=len(chosen))
-    return torch.where(inside, 1 / size[head.clamp(min=0)].clamp(min=1), 0.0)
+    return torch.where(inside, 1 / size[head.clamp(min=0)].clamp(min=1).to(torch.float32), 0.0)
 
 
 # -- matches in time --------------------------------------------------------------------------------------------------

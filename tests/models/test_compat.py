@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 from transformers import DynamicCache, GenerationConfig
 from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
 
@@ -245,3 +251,15 @@ def test_branches_of_a_cache(trim):
     assert torch.equal(answers[0], answers[1])
     assert torch.equal(answers[0], once)
     assert torch.equal(both, once.repeat(2, 1))
+
+
+def test_both_ends_of_the_stated_range_are_tested():
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]["models"]
+    (stated,) = (Requirement(line).specifier for line in project if line.startswith("transformers"))
+    workflow = yaml.safe_load((root / ".github/workflows/test.yml").read_text())
+    lowest, newest = map(Version, workflow["jobs"]["models"]["strategy"]["matrix"]["transformers"])
+    assert stated == SpecifierSet(f">={lowest.major}.{lowest.minor},<{newest.major}.{newest.minor + 1}")
+    assert lowest.release[:2] == compat.OLDEST
+    assert f"transformers=={newest}\n" in (root / "constraints.txt").read_text()
+    assert Version(transformers.__version__) in stated
