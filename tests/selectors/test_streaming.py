@@ -17,8 +17,8 @@ from stgraph.difference.drift import Drift
 from stgraph.encoders.base import Encoded
 from stgraph.selectors import SELECTORS
 
+from .. import strategies
 from ..memory import peak_growth
-from . import strategies
 
 
 def all_signals(count):

@@ -107,7 +107,8 @@ def pack(places: Tensor, dtype: torch.dtype) -> Tensor:
 def unpack(columns: Tensor) -> Tensor:
     """The inverse of :func:`pack`: (n, 6) to (n, 3) int64."""
     pairs = columns.to(torch.int64).unflatten(1, (3, 2))
-    return 256 * pairs[..., 0] + pairs[..., 1]
+    places: Tensor = 256 * pairs[..., 0] + pairs[..., 1]
+    return places
 
 
 def write(positions: Tensor, items: Sequence[Item], chunks: Sequence[Tensor], start: int) -> Tensor:
