@@ -22,7 +22,7 @@ from stgraph.registry import GROUPS, registry
 
 from .clips import Source, load
 from .run import main, over
-from .score import RECALL, Figures, mean
+from .score import RECALL, Figures, interval, mean
 from .settings import Settings, load_score, read
 from .write import cell, folder_text, kinds, title, write
 
@@ -132,14 +132,14 @@ def summary(rows: Sequence[Row]) -> str:
     shown = shown or list(dict.fromkeys(name for row in rows for name in row.figures))
     table: dict[str, list[Cell]] = {}
     for row in rows:
-        table.setdefault(row.name, []).extend(cell(row.figures, name) for name in shown)
+        table.setdefault(row.name, []).extend(cell(list(row.by_clip.values()), name) for name in shown)
     runs = list(dict.fromkeys(title(row.words) for row in rows))
     heads = [f"{name}<br>{run}" if run else name for run in runs for name in shown]
     return markdown(["configuration", *heads], [[name, *cells] for name, cells in table.items()])
 
 
 def figure(rows: Sequence[Row], heading: str, shown: Sequence[str], floors: Sequence[str]) -> Figure:
-    """A study as a chart: a row for each configuration, a dot for each run, and the recall of every kind of event.
+    """A study as a chart: a row for each configuration, a dot with its interval for each run, recall by kind of event.
 
     Args:
         rows: of one study.
@@ -174,12 +174,15 @@ def figure(rows: Sequence[Row], heading: str, shown: Sequence[str], floors: Sequ
 
 def _dots(axes: Axes, rows: Sequence[Row], names: Sequence[str], runs: Sequence[str], figure_name: str) -> None:
     for number, run in enumerate(runs):
-        dots = [
-            (row.figures[figure_name], names.index(row.name))
-            for row in rows
-            if title(row.words) == run and figure_name in row.figures
-        ]
-        axes.plot(*zip(*dots, strict=True), "o", color=COLOURS[number % len(COLOURS)], markersize=6, label=run)
+        colour = COLOURS[number % len(COLOURS)]
+        shown = [row for row in rows if title(row.words) == run and figure_name in row.figures]
+        for row in shown:
+            place = names.index(row.name) + 0.12 * (number - (len(runs) - 1) / 2)
+            found = interval(list(row.by_clip.values()), figure_name)
+            if found is not None:
+                axes.plot([found.low, found.high], [place, place], "-", color=colour, linewidth=1.2, alpha=0.6)
+            axes.plot(row.figures[figure_name], place, "o", color=colour, markersize=5.5)
+        axes.plot([], [], "o", color=colour, markersize=5.5, label=run)
     axes.set_title(figure_name, fontsize=10, loc="left")
     axes.grid(axis="x", alpha=0.3)
     axes.grid(axis="y", alpha=0.15)

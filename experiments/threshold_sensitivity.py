@@ -218,7 +218,8 @@ def summary(points: Sequence[Point], shown: Sequence[str]) -> str:
                 listed.append((f"best {name}", max(fixed, key=lambda point: point.figures[name])))
         listed += [(str(_automatic(point)), point) for point in group if _automatic(point)]
         rows = [
-            [heading, *_thresholds(point), *(cell(point.figures, name) for name in names)] for heading, point in listed
+            [heading, *_thresholds(point), *(cell(list(point.by_clip.values()), name) for name in names)]
+            for heading, point in listed
         ]
         table = markdown(["thresholds", "τ_sim", "τ_diff", *(TITLES.get(name, name) for name in names)], rows)
         parts.append((f"## {words}\n\n" if words else "") + table)

@@ -12,8 +12,9 @@ from stgraph.app.compare import Cell
 from stgraph.app.output import output_folder
 from stgraph.app.pipeline import versions
 
-from .score import RECALL, Figures
+from .score import RECALL, Figures, interval
 from .settings import MARK, Settings
+from .statistics import words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,10 +52,13 @@ def kinds(figures: Figures) -> list[str]:
     return [name.removeprefix(RECALL) for name in figures if name.startswith(RECALL)]
 
 
-def cell(figures: Figures, name: str) -> Cell:
-    """A figure as it stands in a printed table; communities are counted in whole numbers."""
-    value = figures.get(name)
-    return round(value) if name == "communities" and value is not None else value
+def cell(clips: Sequence[Figures], name: str) -> Cell:
+    """A figure as it stands in a printed table: its mean with the 95 % interval over clips.
+
+    Communities are counted in whole numbers.
+    """
+    found = interval(clips, name)
+    return None if found is None else words(found, scale=1, digits=0 if name == "communities" else 3)
 
 
 def title(words: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from typing import Any, cast
 
+from stgraph.app.cluster import start_ray
 from stgraph.errors import StgraphError, check_choice, check_number
 from stgraph.optional import require
 
@@ -199,22 +200,6 @@ def start(worker: tuple[str, str], resources: Resources) -> Engine:
     if resources.engine == "ray":
         return Ray(worker, resources)
     return Local(worker, resources) if resources.workers else Here(worker, resources)
-
-
-def start_ray(address: str | None) -> bool:
-    """Join a Ray cluster, or start one on this machine; returns whether it is ours to stop.
-
-    Raises:
-        StgraphError: ray is not installed, or there is no cluster at that address.
-    """
-    ray = require("ray", extra="ray", needed_by="engine=ray")
-    if ray.is_initialized():
-        return False
-    try:
-        ray.init(address=address, log_to_driver=False, include_dashboard=False, configure_logging=False)
-    except (ConnectionError, ValueError) as error:
-        raise StgraphError(f"there is no Ray cluster at {address!r}: {error}") from error
-    return True
 
 
 # -- in a local worker ------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..selectors.selection import Selection
     from ..tokens import VideoTokens
     from ..video import Video
+    from .cluster import Resources
 
 SUFFIXES = (
     ".mp4",
@@ -293,6 +294,7 @@ def compress_folder(
     ahead: int = 2,
     allow_corrupt: bool = False,
     progress: Callable[[int, int], object] | None = None,
+    resources: Resources | None = None,
 ) -> Batch:
     """Compress many videos, each into a folder of its own below ``output``.
 
@@ -309,6 +311,7 @@ def compress_folder(
         ahead: see :func:`compress_many`.
         allow_corrupt: see :func:`compress_many`.
         progress: called with (clips done, clips in all).
+        resources: where it runs: this process if not given, else perhaps ``workers`` workers of a Ray cluster.
 
     Raises:
         StgraphError: sources that do not exist, or an output folder that cannot be used or holds results with other
@@ -325,11 +328,17 @@ def compress_folder(
     todo = [name for name in videos if name not in rows]
     if progress:
         progress(skipped, len(videos))
-    outcomes = compress_many(
-        (videos[name] for name in todo), config, workers=workers, ahead=ahead, allow_corrupt=allow_corrupt
-    )
+    paths = [videos[name] for name in todo]
+    outcomes: Iterator[tuple[int, Outcome]]
+    if resources is not None and resources.engine == "ray":
+        from .cluster import compress_on_ray
+
+        outcomes = compress_on_ray(paths, config, resources, workers=workers, allow_corrupt=allow_corrupt)
+    else:
+        outcomes = enumerate(compress_many(paths, config, workers=workers, ahead=ahead, allow_corrupt=allow_corrupt))
     try:
-        for name, outcome in zip(todo, outcomes, strict=True):
+        for place, outcome in outcomes:
+            name = todo[place]
             if outcome.error is None:
                 outcome = _saved(outcome, folder / name, config)
             if outcome.error is None:

@@ -391,20 +391,25 @@ def batch(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the results; finished clips in it are skipped.")
     ] = Path("outputs/batch"),
-    workers: Annotated[int, typer.Option(help="Threads that read videos.")] = 1,
+    workers: Annotated[int, typer.Option(help="Threads that read videos; with engine=ray, workers.")] = 1,
     ahead: Annotated[int, typer.Option(help="Videos that are read before they are needed.")] = 2,
     config: ConfigFile = None,
     allow_corrupt: AllowCorrupt = False,
     trust: Trust = False,
     quiet: Quiet = False,
 ) -> None:
-    """Select the tokens of many videos, each into a folder of its own; run again to go on after an interruption."""
+    """Select the tokens of many videos, each into a folder of its own; run again to go on after an interruption.
+
+    engine=ray does it on a Ray cluster, with cpus= and gpus= for each worker, and address= of a cluster that runs.
+    """
     from .batch import INDEX, compress_folder
+    from .cluster import Resources
     from .config import resolve
     from .progress import BATCH, stage_bar
 
     sources = [word for word in words if "=" not in word or os.path.lexists(word)]
-    overrides, base = _settings([word for word in words if word not in sources], config, trust=trust)
+    resources, others = Resources.of_words([word for word in words if word not in sources])
+    overrides, base = _settings(others, config, trust=trust)
     settings = resolve(overrides, base, trust=trust)
     if not sources:
         raise StgraphError("batch needs at least one video or folder of videos")
@@ -418,6 +423,7 @@ def batch(
                 ahead=ahead,
                 allow_corrupt=allow_corrupt,
                 progress=lambda done, total: progress("clips", done / total),
+                resources=resources,
             )
     except KeyboardInterrupt:
         typer.echo(

@@ -18,7 +18,7 @@ import torch
 from experiments import ablation, threshold_sensitivity
 from experiments.clips import Clip, Source, load
 from experiments.run import main, over
-from experiments.score import mean, without_model
+from experiments.score import interval, mean, without_model
 from experiments.settings import read, register_groups
 from stgraph import STSimDiff, VideoTokens
 from stgraph.errors import StgraphError
@@ -292,3 +292,13 @@ def test_interrupt_leaves_nothing_behind(tmp_path):
     assert process.returncode == 130
     assert error == "interrupted; nothing was written\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_intervals_are_over_the_clips_that_have_a_figure():
+    clips = [{"coverage": 0.2, "recall of cut": 0.0}, {"coverage": 0.4, "recall of cut": 1.0, "recall of fade": 0.5}]
+    coverage = interval([*clips, {}], "coverage")
+    assert coverage == pytest.approx((0.3, 0.2, 0.4))
+    recall = interval(clips, "event recall")
+    assert recall.estimate == pytest.approx(mean(clips)["event recall"])
+    assert (recall.low, recall.high) == pytest.approx((0.0, 0.75))  # the first clip twice, the second twice
+    assert interval(clips, "communities") is None
