@@ -106,8 +106,9 @@ class Entry:
         """
         try:
             content = json.loads(path.read_text("utf-8"))
-            given = content.pop("digest", None)
-        except (OSError, ValueError, AttributeError) as error:
+            given = dict(content).get("digest")
+            content = {key: value for key, value in content.items() if key != "digest"}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise StgraphError(f"{path} is not a row of the leaderboard: {error}") from error
         if given is None:
             raise StgraphError(f"{path} has no digest; make it with: python -m experiments.leaderboard add")

@@ -13,7 +13,7 @@ from stgraph.errors import StgraphError
 from .. import statistics
 from ..outcomes import Outcomes
 from ..statistics import Difference, Interval
-from .catalogue import FULL, Study
+from .catalogue import FLOORS, FULL, Study
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def measure(
         resamples: of the bootstrap.
 
     Raises:
-        StgraphError: nothing of it was measured.
+        StgraphError: no two of its rows were measured that it compares.
     """
     points = list(study.points(retentions))
     row_of = {
@@ -146,7 +146,8 @@ def measure(
                 _figures(outcomes, number, asked, study.figures, resamples),
             )
         )
-    if not lines:
+    compared = any(line.difference is not None and line.row not in FLOORS for line in lines)
+    if not compared and len({line.condition for line in lines}) < 2:
         raise StgraphError(
             f"nothing of study {study.name} was measured; run python -m experiments.studies {study.name}"
         )
@@ -154,7 +155,8 @@ def measure(
     corrected = statistics.holm([line.difference.p for line in tested if line.difference is not None])
     known = dict(zip(map(id, tested), corrected, strict=True))
     lines = [replace(line, holm=known.get(id(line))) for line in lines]
-    return Measured(study, outcomes, tuple(lines), tuple(missing))
+    here = {line.row for line in lines}
+    return Measured(study, outcomes, tuple(lines), tuple(row for row in missing if row not in here))
 
 
 def _difference(outcomes: Outcomes, number: int, base: int, asked: NDArray[np.bool_], resamples: int) -> Difference:

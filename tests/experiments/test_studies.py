@@ -195,7 +195,7 @@ def test_bad_words_are_one_sentence(words, capsys):
 
 def test_the_page_begins_with_six_answers(detectors, tmp_path):
     page = tmp_path / "RESULTS.md"
-    assert results.write(detectors, page, "test") == ["community", "metrics", "questions"]
+    assert results.write(detectors, page, "test") == ["community", "split", "metrics", "questions"]
     text = page.read_text()
     six = text.partition("## Six answers")[2].partition("\n## ")[0].strip().splitlines()
     assert [line[:2] for line in six] == ["1.", "2.", "3.", "4.", "5.", "6."]
