@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -23,22 +21,29 @@ from ..selectors.base import Selector
 from ..selectors.simdiff import STSimDiff
 from ..video import Video, read_video
 from .answers import Answer, AnswerReport, Choice, check_question
+from .checks import check_video, device_named, quantization_named
+from .saved_answer import save_answer, selector_settings
 from .serving import Serving
 from .session import VideoSession, ask_together
 from .stages import STAGES, Clock
 
 if TYPE_CHECKING:
-    from .config import Config
+    pass
 
-__all__ = ["STAGES", "Answer", "AnswerReport", "Choice", "VideoQA", "VideoSession", "check_question"]
+__all__ = [
+    "STAGES",
+    "Answer",
+    "AnswerReport",
+    "Choice",
+    "VideoQA",
+    "VideoSession",
+    "check_question",
+    "check_video",
+    "save_answer",
+    "selector_settings",
+]
 
 DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-QUANTIZED = ("int8", "int4")
-"""Short names of what bitsandbytes makes of the weights while it loads them."""
-
-PICTURES = frozenset({"image2", "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "ppm_pipe"})
-"""FFmpeg's names of formats that hold one picture."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,12 +133,12 @@ class VideoQA:
         from ..models import load_model
 
         check_choice("dtype", dtype, DTYPES)
-        place = _device(device, spread=device_map is not None)
+        place = device_named(device, spread=device_map is not None)
         options = dict(overrides or {}) | {"attn_implementation": attn_implementation}
         if device_map is not None:
             options["device_map"] = device_map
         if quantization_config is not None:
-            options["quantization_config"] = _quantization(quantization_config, place)
+            options["quantization_config"] = quantization_named(quantization_config, place)
             options.setdefault("device_map", {"": str(place)})
         has_torchvision()  # a broken one is told before it keeps the model from being imported
         with quiet_transformers():
@@ -259,126 +264,3 @@ class VideoQA:
             return value
         dtype = cast(Any, self.model).dtype if key.startswith("pixel_values") else value.dtype
         return value.to(input_device(self.model), dtype)
-
-
-def _device(name: str, *, spread: bool) -> torch.device:
-    """The device that is asked for.
-
-    Raises:
-        StgraphError: torch knows no such device or sees none here, or a map of devices is given too.
-    """
-    if spread and name != "auto":
-        raise StgraphError(f"device_map places the model already; leave device={name} out")
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise StgraphError(f"device must be auto or one of torch such as cpu, cuda or cuda:1, got {name!r}") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise StgraphError(
-            f"device is {name}, but torch sees {torch.cuda.device_count() or 'no'} CUDA devices; use cpu or auto"
-        )
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise StgraphError("device is mps, but torch sees none; use cpu or auto")
-    return device
-
-
-def _quantization(wanted: Any, place: torch.device) -> Any:
-    """The configuration of transformers behind a short name.
-
-    Raises:
-        StgraphError: there is no such name, or bitsandbytes and the GPU that it loads onto are not there.
-    """
-    if not isinstance(wanted, str):
-        return wanted
-    check_choice("quantization_config", wanted, QUANTIZED)
-    if place.type != "cuda":
-        raise StgraphError(f"bitsandbytes loads {wanted} onto a CUDA device, and the device is {place}; leave it out")
-    require("bitsandbytes", extra="models", needed_by=f"quantization_config={wanted}")
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(load_in_8bit=True) if wanted == "int8" else BitsAndBytesConfig(load_in_4bit=True)
-
-
-def check_video(video: Any) -> str | Path:
-    """``video``, where it is a file that may be a video.
-
-    Raises:
-        StgraphError: it is a picture, several files, or no file at all.
-    """
-    if not isinstance(video, (str, Path)):
-        got = f"a list of {len(video)}" if isinstance(video, (list, tuple)) else type(video).__name__
-        raise StgraphError(
-            f"a video is a file or a Video, got {got}; ask about one video at a time, make frames a video with "
-            "Video(frames, timestamps), and give pictures as images=[...]"
-        )
-    if Path(video).is_file() and _format(Path(video)) in PICTURES:
-        raise StgraphError(f"{video} is a picture, and a video is expected; give pictures beside one, as images=[...]")
-    return video
-
-
-def _format(path: Path) -> str:
-    """FFmpeg's name of a file's format; empty where it finds none."""
-    import av
-
-    try:
-        with av.open(f"file:{path}") as container:
-            return container.format.name
-    except (av.FFmpegError, ValueError):
-        return ""
-
-
-def selector_settings(config: Config, overrides: Sequence[str] = ()) -> Config:
-    """The settings that matter when the tokens are those of a video LLM: all but the encoder's.
-
-    Raises:
-        StgraphError: ``overrides`` set the encoder.
-    """
-    from .config import Config
-
-    for override in overrides:
-        if override.partition("=")[0].partition(".")[0].strip() == "encoder":
-            raise StgraphError(f"{override!r} has no effect here: the tokens are the video LLM's own; leave it out")
-    return Config({key: value for key, value in config.data.items() if key != "encoder"})
-
-
-def save_answer(
-    answer: Answer, question: str, folder: str | Path, config: Config, *, overwrite: bool = False, **more: Any
-) -> None:
-    """Write ``answer.json``, and beside it the selection, pictures and the report, as for a compressed video.
-
-    Args:
-        answer: of a call with ``keep_tokens=True`` and a selector.
-        question: that it answers.
-        folder: the output folder, made whole or not at all.
-        config: the selector's and the video's settings.
-        overwrite: replace another run that the folder holds.
-        more: plain data for ``answer.json``.
-
-    Raises:
-        StgraphError: the answer was given without its tokens, or the folder is taken or cannot be written to.
-    """
-    from .pipeline import Run, measure, save
-
-    if answer.selection is None or answer.tokens is None:
-        raise StgraphError("an answer is saved with its tokens; ask with a selector and keep_tokens=True")
-    tokens = answer.tokens
-    video = _steps(answer.video, tokens.grids[0].frames)
-    quality = measure(config, tokens, answer.selection)
-    run = Run(config, video, tokens, answer.selection, quality, answer.report.seconds)
-    words = {"question": question, "answer": answer.text, **more, "report": asdict(answer.report)}
-    also = {"answer.json": json.dumps(words, indent=2, ensure_ascii=False) + "\n"}
-    save(run, folder, overwrite=overwrite, also=also)
-
-
-def _steps(video: Video, steps: int) -> Video:
-    """One frame for each time step of the tokens: the first of those that the model joins."""
-    if steps == len(video):
-        return video
-    stride = math.ceil(len(video) / steps)
-    chosen = torch.arange(0, len(video), stride)
-    if len(chosen) != steps:
-        chosen = torch.arange(steps) * len(video) // steps
-    note = f"the model joins frames: {len(video)} became {steps} time steps; pictures show the first of each"
-    return Video(video.frames[chosen], video.timestamps[chosen], video.source, video.duration, (*video.notes, note))

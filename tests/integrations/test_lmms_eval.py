@@ -73,11 +73,15 @@ def task(tmp_path_factory):
     return folder
 
 
-def evaluate(task, output, *settings):
-    """Results and samples of a run of lmms-eval, in a process of its own, offline."""
+def evaluate(task, output, *settings, batch_size=1, ranks=1):
+    """Results and samples of a run of lmms-eval, in one process or several of their own, offline."""
+    start = [sys.executable]
+    if ranks > 1:
+        start += ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(ranks), "--num_machines", "1"]
+        start += ["--mixed_precision", "no", "--main_process_port", "0"]
     command = [
-        sys.executable, Path(__file__).with_name("mended.py"), "eval", "--model", "stgraph", "--model_args",
-        ",".join(settings), "--tasks", "numbers", "--include_path", task / "task", "--batch_size", "1",
+        *start, Path(__file__).with_name("mended.py"), "eval", "--model", "stgraph", "--model_args",
+        ",".join(settings), "--tasks", "numbers", "--include_path", task / "task", "--batch_size", str(batch_size),
         "--log_samples", "--output_path", output,
     ]  # fmt: skip
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_DATASETS_CACHE": str(output / "cache")}
@@ -121,6 +125,24 @@ def test_answers_and_savings_are_in_the_results(task, family, settings, trim, tm
     said = "".join(run.stdout.split())
     assert f"avg_video_tokens|{report.tokens:.4f}" in said
     assert f"avg_kept_tokens|{report.kept:.4f}" in said
+
+
+@pytest.mark.parametrize(("batch_size", "ranks"), [(2, 1), (1, 2)])
+def test_the_protocol_of_the_release_in_batches_and_by_ranks(task, batch_size, ranks, tmp_path):
+    model = tiny_folder(tmp_path / "model", "llava_video")
+    given = [f"pretrained={model}", "protocol=release", "retention=0.3", "max_new_tokens=99"]
+    results, samples, _ = evaluate(task, tmp_path / "out", *given, batch_size=batch_size, ranks=ranks)
+    assert results["n-samples"]["numbers"]["effective"] == len(QUESTIONS) == len(samples)
+    selector = resolve((), {"retention": 0.3}).selector()
+    sampling = {"fps": 1, "max_frames": 64}
+    qa = VideoQA.from_pretrained(model, selector, time_instruction=False, sampling=sampling, max_new_tokens=6)
+    samples.sort(key=lambda sample: sample["doc_id"])
+    for sample, question in zip(samples, QUESTIONS, strict=True):
+        answer = qa(task / "clip.mp4", question)
+        report = answer.report
+        assert sample["input"] == question
+        assert sample["filtered_resps"] == answer.text
+        assert sample["token_counts"] == [{"input_tokens": report.prompt_kept, "output_tokens": report.generated}]
 
 
 def film(frames, height, width):

@@ -271,15 +271,15 @@ def test_what_a_family_does_not_have(model_class, folder):
 
 
 def test_a_device_is_that_device(model_class, folder, monkeypatch):
-    from stgraph.app import ask
+    from stgraph.app.checks import device_named
 
     assert str(model_class(folder, device="cpu").device) == "cpu"
     with pytest.raises(StgraphError, match="device is cuda:1, but torch sees no CUDA devices"):
         model_class(folder, device="cuda:1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert ask._device("cuda:1", spread=False) == torch.device("cuda:1")
+    assert device_named("cuda:1", spread=False) == torch.device("cuda:1")
     with pytest.raises(StgraphError, match="device is cuda:2, but torch sees 2"):
-        ask._device("cuda:2", spread=False)
+        device_named("cuda:2", spread=False)
 
 
 def test_each_rank_has_its_part(model_class, folder, clip, monkeypatch):
