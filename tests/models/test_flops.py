@@ -172,3 +172,22 @@ def test_the_benchmark_says_what_the_decoder_was_given():
     assert len(text.splitlines()) == 2 + len(rows)
     assert "| 4 | 30 % | before | 25 |" in text  # ⌈0.3 · 64⌉ tokens and ⌈0.3 · 16⌉ newlines
     assert "26,880 → 8,064" in efficiency.flops_table(128, 0.3)
+
+
+def test_a_prompt_in_two_parts_costs_what_it_costs_whole():
+    """So a session saves exactly what it does not do again."""
+    decoder = MODELS["LLaVA-Video-7B"].decoder
+    layers = decoder.layers
+    begun, rest = 8084, 20
+    parts = decoder.prefill([begun] * layers) + decoder.extend(rest, [begun] * layers)
+    assert parts - decoder.head == decoder.prefill([begun + rest] * layers)
+    assert decoder.extend(1, [begun] * layers) == decoder.decode([begun] * layers)
+
+
+def test_a_session_is_measured_beside_single_questions():
+    single, session = efficiency.session(efficiency.build("small", torch.device("cpu")), 4, 0.3, 2, 2)
+    assert single["kept"] == session["kept"]
+    assert single["flops"]["encoder"] == 2 * session["flops"]["encoder"]
+    assert session["flops"]["prefill"] < single["flops"]["prefill"] < 2 * session["flops"]["prefill"]
+    assert session["seconds"]["encoder"]["median"] < single["seconds"]["encoder"]["median"]
+    assert "a session of them" in efficiency.session_table([single, session])
