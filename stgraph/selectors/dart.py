@@ -42,6 +42,11 @@ class DART(VideoSelector):
         check_number("text_pivots", self.text_pivots, at_least=0, integer=True)
         check_choice("keys", self.keys, KEY_SOURCES)
 
+    @property
+    def reads_question(self) -> bool:
+        """Where it has text pivots, which are words of the question."""
+        return self.text_pivots > 0
+
     def choose(self, clip: Clip) -> Choice:
         """1 − cosine to the pivot that took the token, 3 for pivots; of the others the largest 1 − cosine, less 3."""
         pivots = _largest(clip.keys(self.keys), self.image_pivots)
