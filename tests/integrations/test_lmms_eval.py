@@ -77,8 +77,7 @@ def evaluate(task, output, *settings, batch_size=1, ranks=1):
     """Results and samples of a run of lmms-eval, in one process or several of their own, offline."""
     start = [sys.executable]
     if ranks > 1:
-        start += ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(ranks), "--num_machines", "1"]
-        start += ["--mixed_precision", "no", "--main_process_port", "0"]
+        start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
     command = [
         *start, Path(__file__).with_name("mended.py"), "eval", "--model", "stgraph", "--model_args",
         ",".join(settings), "--tasks", "numbers", "--include_path", task / "task", "--batch_size", str(batch_size),
