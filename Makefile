@@ -8,9 +8,9 @@ OTHER := .venv-transformers-$(VERSION)
 INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 # What the fused kernels are compiled from: they are made anew when it changes.
 KERNELS := hatch_build.py stgraph/kernels/build.py $(wildcard stgraph/kernels/c/*)
-CODE := hatch_build.py stgraph tests benchmarks experiments notebooks
+CODE := hatch_build.py stgraph tests benchmarks experiments notebooks docs
 
-.PHONY: demo test test-slow test-browser test-ray test-transformers test-lmms-eval ablation lint format bench bench-gpu docs notebooks clean help
+.PHONY: demo test test-slow test-browser test-ray test-transformers test-lmms-eval ablation lint format bench bench-gpu docs pictures notebooks clean help
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -113,6 +113,12 @@ bench-gpu: $(VENV)/.test ## The selection and whole video LLMs at their real dim
 	$(BIN)/python -m benchmarks.gpu
 	$(BIN)/python -m benchmarks.efficiency --model llava-video-7b --device cuda
 	$(BIN)/python -m benchmarks.efficiency --model nvila-8b --device cuda
+
+pictures: $(VENV)/.browser ## Draw the pictures of README and site anew
+	$(BIN)/python docs/pictures.py $$(command -v chromedriver >/dev/null && echo --browser)
+
+notebooks: $(VENV)/.browser ## Run the notebooks and store them with their pictures
+	$(BIN)/python notebooks/store.py
 
 docs: $(VENV)/.docs ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict

@@ -243,3 +243,33 @@ def test_recolouring_is_quick_beside_drawing(browser: Any, page: Path) -> None:
     rate = browser.execute_async_script(f"{EXPLORER}.turning(1000).then(arguments[0])")
     recolour = shown.run(f"return {EXPLORER}.recolouring(20)")
     assert recolour < 1000 / rate  # milliseconds: less than one frame of a turn
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["desktop", "phone"])
+def test_the_report_opens_on_an_event_and_holds_the_explorer(
+    browser: Any, tmp_path: Path, tokens: VideoTokens, video: Video, size: tuple[int, int]
+) -> None:
+    from stgraph.viz.report import write_report
+
+    selector = STSimDiff(retention=0.3)
+    found, path = selector.analyse(tokens), tmp_path / "report.html"
+    write_report(
+        path,
+        video=video,
+        tokens=tokens,
+        selection=selector(tokens),
+        graph=found.graph,
+        partition=found.partition,
+        difference=found.difference,
+    )
+    shown = Shown(browser, path, size)
+    start = shown.wait("JSON.parse(document.getElementById('data').textContent)")["start"]
+    assert f"frame {start} " in shown.find("#clock").text
+    assert shown.run("return document.documentElement.scrollWidth <= innerWidth")
+    shown.find("#tab-graph").click()
+    assert shown.wait("document.querySelector('.stx').dataset.ready") == "webgl"
+    assert len(set(pixels(shown))) > 20
+    assert shown.find("#tab-graph").get_attribute("aria-selected") == "true"
+    shown.find("#tab-frames").click()
+    assert shown.find("#picture").is_displayed()
+    assert shown.console() == []
