@@ -107,9 +107,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Time over tokens, with the stages, in log-log."""
-    from stgraph.viz.charts import _chart, _legend
+    from stgraph.viz.drawing import add_legend, new_chart
 
-    figure, axes = _chart(7.0, 4.0)
+    figure, axes = new_chart(7.0, 4.0)
     n = [row["tokens"] for row in rows]
     axes.plot(n, [row["selection"] for row in rows], color="black", linewidth=2, marker="o", label="selection")
     for stage in ("graph", "community", "centrality", "rest"):
@@ -119,7 +119,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     axes.set_yscale("log")
     axes.set_xlabel(f"tokens (d = {rows[0]['dim']})")
     axes.set_ylabel("seconds")
-    _legend(axes)
+    add_legend(axes)
     figure.savefig(path, metadata={"Date": None})
 
 

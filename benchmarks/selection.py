@@ -81,10 +81,10 @@ def line(row: dict[str, Any], stages: bool) -> str:
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Where the time of each selection goes, in units of three reads."""
-    from stgraph.viz.charts import _chart, _legend
+    from stgraph.viz.drawing import add_legend, new_chart
 
     rows = [row for dtype in ("float32", "bfloat16") for row in rows if row["dtype"] == dtype]
-    figure, axes = _chart(8.0, 0.6 + 0.28 * len(rows))
+    figure, axes = new_chart(8.0, 0.6 + 0.28 * len(rows))
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", linewidth=0.5)
     left = [0.0] * len(rows)
@@ -98,7 +98,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     axes.set_yticks(range(len(rows)), names)
     axes.invert_yaxis()
     axes.set_xlabel("time of a selection over that of three reads of its features")
-    _legend(axes)
+    add_legend(axes)
     figure.savefig(path, metadata={"Date": None})
 
 

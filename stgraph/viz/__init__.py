@@ -3,27 +3,12 @@
 Overlays and the explorer need NumPy and Pillow only; matplotlib is imported when a chart or a figure is drawn.
 """
 
-from .charts import (
-    community_size_chart,
-    difference_chart,
-    edge_weight_chart,
-    kept_chart,
-    space_time_graph,
-    stream_chart,
-)
+from .charts import community_size_chart, difference_chart, edge_weight_chart, kept_chart, stream_chart
 from .colours import EVENT_COLOUR, VERDICT_COLOURS, community_colours, heat_colours
+from .communities import community_graph, community_river
 from .explorer import Explorer, explore
-from .figures import (
-    community_graph,
-    community_river,
-    compare_selections,
-    difference_map,
-    event_strip,
-    filmstrip,
-    merge_dendrogram,
-    persistence_barcode,
-    threshold_map,
-)
+from .maps import difference_map, threshold_map
+from .merges import merge_dendrogram, persistence_barcode
 from .overlay import (
     OverlayKind,
     community_overlay,
@@ -34,6 +19,8 @@ from .overlay import (
     overlay_video,
 )
 from .scene import KINDS, Scene, scene
+from .space_time import space_time_graph
+from .strips import compare_selections, event_strip, filmstrip
 
 __all__ = [
     "EVENT_COLOUR",

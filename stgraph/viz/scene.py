@@ -178,7 +178,7 @@ def scene(
 
 
 def _space_time(found: Scene, **options: Any) -> Figure:
-    from .charts import space_time_graph
+    from .space_time import space_time_graph
 
     marked = None if found.graph is None else found.difference
     threshold = found.threshold
@@ -201,21 +201,21 @@ def _telling(found: Scene) -> list[int]:
 
 
 def _kinds() -> dict[str, Callable[..., Figure]]:
-    from . import charts, figures
+    from . import charts, communities, maps, merges, strips
 
     return {
         "graph": _space_time,
-        "river": lambda s, **o: figures.community_river(
+        "river": lambda s, **o: communities.community_river(
             s.partition, s.graph, s.grid.frames, **{"timestamps": s.timestamps, "events": s.events, **o}
         ),
-        "communities": lambda s, **o: figures.community_graph(
+        "communities": lambda s, **o: communities.community_graph(
             s._graph("communities"), s.partition, **{"timestamps": s.timestamps, **o}
         ),
-        "dendrogram": lambda s, **o: figures.merge_dendrogram(s.tree, **{"threshold": s.threshold, **o}),
-        "barcode": lambda s, **o: figures.persistence_barcode(s.tree, **{"threshold": s.threshold, **o}),
-        "events": lambda s, **o: figures.event_strip(s.events, s.grid, video=s.video, **o),
-        "filmstrip": lambda s, **o: figures.filmstrip(s._video("filmstrip"), s.selection, s.grid, **o),
-        "difference": lambda s, **o: figures.difference_map(s.selection, s.grid, **{"timestamps": s.timestamps, **o}),
+        "dendrogram": lambda s, **o: merges.merge_dendrogram(s.tree, **{"threshold": s.threshold, **o}),
+        "barcode": lambda s, **o: merges.persistence_barcode(s.tree, **{"threshold": s.threshold, **o}),
+        "events": lambda s, **o: strips.event_strip(s.events, s.grid, video=s.video, **o),
+        "filmstrip": lambda s, **o: strips.filmstrip(s._video("filmstrip"), s.selection, s.grid, **o),
+        "difference": lambda s, **o: maps.difference_map(s.selection, s.grid, **{"timestamps": s.timestamps, **o}),
         "kept": lambda s, **o: charts.kept_chart(s.selection, s.grid, **{"timestamps": s.timestamps, **o}),
         "sizes": lambda s, **o: charts.community_size_chart(s.partition, **o),
         "weights": lambda s, **o: charts.edge_weight_chart(

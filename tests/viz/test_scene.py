@@ -17,7 +17,7 @@ from stgraph import Grid, Selection, StgraphError, STSimDiff, Video, VideoTokens
 from stgraph.app.draw import draw
 from stgraph.graph.merge_tree import merge_tree
 from stgraph.registry import registry
-from stgraph.viz.figures import MAX_COLUMNS
+from stgraph.viz.drawing import MAX_COLUMNS
 from stgraph.viz.saved import FILE, load_scene, save_graph
 
 from ..strategies import features
