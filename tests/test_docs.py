@@ -24,7 +24,7 @@ WEIGHTS = (
     "from_pretrained(",
     "attach(model",
     "VideoQA",
-    "hf:",
+    "hf:", "google/",
     '"hf"',
     "vllm",
     "class Glm4v",

@@ -16,6 +16,21 @@ AGAINST_THE_ORDER = {
     ("stgraph.selectors.base", "stgraph.models"): "`selector.attach(model)` is how users attach any method",
     ("stgraph.selectors.base", "stgraph.models.adapter"): "a type in the signature of `Selector.attach`",
     ("stgraph.selectors.base", "stgraph.models.attachment"): "the type that `Selector.attach` returns",
+    ("stgraph.selectors.selection", "stgraph.viz.explorer"): "`selection.show(video)` is how users look at a selection",
+    ("stgraph.selectors.selection", "stgraph.viz.scene"): "`selection.draw(kind)`, the same",
+    ("stgraph.graph.exports", "stgraph.selectors.selection"): "what a selection says of the vertices that are exported",
+    ("stgraph.graph.exports", "stgraph.viz.colours"): "exported communities have the colours of all pictures",
+    ("stgraph.graph.spatiotemporal", "stgraph.selectors.selection"): "a type in the signature of `to_graphml`",
+    **{
+        (value, "stgraph.viz.cards"): "a value shows itself in a notebook"
+        for value in (
+            "stgraph.tokens",
+            "stgraph.graph.spatiotemporal",
+            "stgraph.community.partition",
+            "stgraph.difference.base",
+            "stgraph.selectors.selection",
+        )
+    },
 }
 
 LAYOUT = read()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import math
 import statistics
@@ -93,9 +94,7 @@ class Comparison:
     failures: list[Failure]
 
     def _repr_html_(self) -> str:
-        from ..viz.cards import comparison_card
-
-        return comparison_card(self)
+        return _html_table(self)
 
     @property
     def notes(self) -> list[str]:
@@ -111,6 +110,24 @@ class Comparison:
             *(f"{key} is not used by {', '.join(methods)}" for key, methods in lacking.items()),
             *(f"not run: {_settings(failures)}, because {reason}" for reason, failures in reasons.items()),
         ]
+
+
+def _html_table(comparison: Comparison) -> str:
+    """The table of a comparison, the best of each column in bold."""
+    table = columns([row.quality for row in comparison.results])
+    head = "".join(f"<th style='text-align:right'>{html.escape(column.title)}</th>" for column in table)
+    rows = []
+    for number, result in enumerate(comparison.results):
+        cells = []
+        for column in table:
+            known = [value for value in column.values if value is not None]
+            best = {"higher": max, "lower": min}[column.better](known) if column.better and known else None
+            value = column.values[number]
+            text = "–" if value is None else f"{value:.4f}"
+            cells.append(f"<td style='text-align:right'>{f'<b>{text}</b>' if value == best is not None else text}</td>")
+        rows.append(f"<tr><td style='text-align:left'>{html.escape(result.name)}</td>{''.join(cells)}</tr>")
+    notes = "".join(f"<div>{html.escape(note)}</div>" for note in comparison.notes)
+    return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{notes}"
 
 
 def _settings(rows: Sequence[Failure]) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from ..app.compare import Comparison
     from ..community.partition import Partition
     from ..difference.base import Difference
     from ..graph import SpatioTemporalGraph
@@ -118,26 +117,6 @@ def selection_card(selection: Selection) -> str:
         facts.append((f"kept in each of {frames:,} frames", _stacks(stacks)))
     facts.append(("see it", "<code>selection.show(video, tokens)</code>"))
     return _card("Selection", facts)
-
-
-def comparison_card(comparison: Comparison) -> str:
-    """The table of a comparison, the best of each column in bold."""
-    from ..selectors.metrics import columns
-
-    table = columns([row.quality for row in comparison.results])
-    head = "".join(f"<th style='text-align:right'>{html.escape(column.title)}</th>" for column in table)
-    rows = []
-    for number, result in enumerate(comparison.results):
-        cells = []
-        for column in table:
-            known = [value for value in column.values if value is not None]
-            best = {"higher": max, "lower": min}[column.better](known) if column.better and known else None
-            value = column.values[number]
-            text = "–" if value is None else f"{value:.4f}"
-            cells.append(f"<td style='text-align:right'>{f'<b>{text}</b>' if value == best is not None else text}</td>")
-        rows.append(f"<tr><td style='text-align:left'>{html.escape(result.name)}</td>{''.join(cells)}</tr>")
-    notes = "".join(f"<div>{html.escape(note)}</div>" for note in comparison.notes)
-    return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{notes}"
 
 
 def _card(title: str, facts: Iterable[tuple[str, str]]) -> str:
