@@ -67,8 +67,7 @@ class DifferenceDetector(ABC):
 
         Raises:
             StgraphError: the method returned scores that are not one finite number ≥ 0 per vertex, or a threshold that
-            is
-                no number ≥ 0.
+                is no number ≥ 0.
         """
         scores, marks, thresholds = [], [], []
         for index in range(graph.num_videos):
