@@ -6,7 +6,7 @@ from benchmarks.layout import DRAWING, FRONT, ROOT, folder, read
 
 #: A folder or file of the package may import those before it, and itself.
 ORDER = [
-    *("errors", "optional", "budget", "registry", "kernels", "tokens", "signals"),
+    *("errors", "optional", "compat", "budget", "registry", "kernels", "tokens", "signals"),
     *("video", "sample", "encoders", "graph", "community", "difference", "importance"),
     *("selectors", "models", "viz", "app", "integrations"),
 ]
