@@ -276,3 +276,23 @@ def test_boxes_lie_in_the_frame_and_follow_the_object(clips: dict[Kind, EventCli
         assert (boxes[:, 3] <= SIZE[1]).all()
         assert event.box_at(event.start_seconds - 0.5) == (None if kind == "enter" else event.track[0][1])
         assert event.box_at(99) == event.track[-1][1]
+
+
+def test_a_disk_that_is_read_only(tmp_path, monkeypatch):
+    """There even removing what is not there is an error of the system."""
+    import errno
+    import os
+
+    from stgraph import StgraphError
+    from stgraph.sample import render_sample, save_events
+
+    def refuse(*args, **keywords):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("av.open", refuse)
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    monkeypatch.setattr("pathlib.Path.write_text", refuse)
+    with pytest.raises(StgraphError, match=r"cannot be written \(Read-only file system\)"):
+        render_sample(tmp_path / "s.mp4", size=(64, 64), fps=8)
+    with pytest.raises(StgraphError, match=r"cannot be written \(Read-only file system\)"):
+        save_events(tmp_path / "s.json", ())
