@@ -72,6 +72,7 @@ def test_compress_writes_everything(run_folder):
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.yaml",
         "frames.png",
+        "graph.safetensors",
         "manifest.json",
         "overlay.mp4",
         "report.html",
