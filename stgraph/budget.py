@@ -9,10 +9,19 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+DIGITS = 12
+"""Decimal digits behind the point to which shares are taken: 1 − 0.7, which Python prints as 0.30000000000000004, is
+meant as 0.3."""
+
 
 def ceil_share(share: float, count: int) -> int:
-    """⌈share · count⌉ in exact arithmetic, ``share`` being the decimal number that Python prints for it."""
-    return math.ceil(_exact(share) * count)
+    """⌈share · count⌉ in exact arithmetic, ``share`` being the nearest decimal number of :data:`DIGITS` digits."""
+    return math.ceil(exact_share(share) * count)
+
+
+def floor_share(share: float, count: int) -> int:
+    """⌊share · count⌋ in exact arithmetic, ``share`` being the nearest decimal number of :data:`DIGITS` digits."""
+    return math.floor(exact_share(share) * count)
 
 
 def ceil_shares(share: float, counts: Tensor, most: int | None = None) -> Tensor:
@@ -24,7 +33,7 @@ def ceil_shares(share: float, counts: Tensor, most: int | None = None) -> Tensor
         most: counts are from 0 to this; None looks, which waits for a GPU.
     """
     bound = most if most is not None else int(counts.abs().max()) if counts.numel() else 0
-    exact = _exact(share)
+    exact = exact_share(share)
     if exact.numerator * bound + exact.denominator < 2**63:
         return torch.div(counts * exact.numerator + exact.denominator - 1, exact.denominator, rounding_mode="floor")
     # The share has so many digits that int64 would overflow: compute one count at a time with Python's integers.
@@ -34,16 +43,16 @@ def ceil_shares(share: float, counts: Tensor, most: int | None = None) -> Tensor
 
 
 def share_of(tokens: int, count: int) -> float:
-    """The share that ``tokens`` are of ``count``, rounded down to 12 decimals.
+    """The share that ``tokens`` are of ``count``, rounded down to :data:`DIGITS` decimals.
 
-    So ⌈share · count⌉ is exactly ``tokens``, where Python's ``tokens / count`` may print a decimal just above the
-    quotient, and one token more would stay. Of a part of the ``count``, as many stay as by the quotient itself.
+    So ⌈share · count⌉ is exactly ``tokens``, where the nearest decimal may lie just above the quotient, and one token
+    more would stay. Of a part of the ``count``, as many stay as by the quotient itself.
 
     Args:
         tokens: 1 to ``count``.
         count: up to 10⁶.
     """
-    return tokens * 10**12 // count / 10**12
+    return tokens * 10**DIGITS // count / 10**DIGITS
 
 
 def evenly_spaced(count: int, budget: int) -> Tensor:
@@ -53,5 +62,8 @@ def evenly_spaced(count: int, budget: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _exact(share: float) -> Fraction:
-    return Fraction(repr(float(share)))
+def exact_share(share: float) -> Fraction:
+    """``share`` as the nearest decimal number of :data:`DIGITS` digits."""
+    exact = Fraction(repr(float(share)))
+    near = Fraction(round(exact * 10**DIGITS), 10**DIGITS)
+    return near or exact  # a share that small is taken as it is: it is more than nothing

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import numbers
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 class StgraphError(ValueError):
@@ -54,7 +56,7 @@ def check_number(
         if bound is not None
     ]
     expected = ("a whole number" if integer else "a number") + (" " + " and ".join(bounds) if bounds else "")
-    number = not isinstance(value, bool) and isinstance(value, int if integer else (int, float))
+    number = not isinstance(value, bool) and isinstance(value, numbers.Integral if integer else numbers.Real)
     if not (
         number
         and value == value
@@ -65,6 +67,13 @@ def check_number(
         and (at_most is None or value <= at_most)  # type: ignore[operator]
     ):
         raise StgraphError(f"{name} must be {expected}, got {value!r}")
+
+
+def plain_number(value: Any) -> Any:
+    """A number of numpy's as the Python number that it prints as (float32 0.3 is 0.3); all else as it is."""
+    if isinstance(value, numbers.Real) and type(value).__module__ == "numpy":
+        return int(value) if isinstance(value, numbers.Integral) else float(str(value))
+    return value
 
 
 def check_choice(name: str, value: object, known: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
-from .errors import StgraphError, nearest
+from .errors import StgraphError, nearest, plain_number
 
 M = TypeVar("M")
 
@@ -164,6 +164,7 @@ GROUPS = {
 
 def _checked(name: str, value: Any, hint: Any) -> Any:
     """``value`` as the annotation wants it (an int is a float too, a list may stand for a tuple), or a clear error."""
+    value = plain_number(value)
     options = (
         typing.get_args(hint)
         if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
@@ -200,4 +201,4 @@ def _words(option: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else plain_number(value)

@@ -45,6 +45,12 @@ class Signals:
     llm_attention: Tensor | None = None
     question: tuple[Question, ...] | None = None
 
+    def __post_init__(self) -> None:
+        for field in fields(self):  # a selection is a choice, through which no gradient flows
+            value = getattr(self, field.name)
+            if getattr(value, "requires_grad", False):
+                object.__setattr__(self, field.name, value.detach())
+
     def check(self, num_tokens: int) -> None:
         """Raise :class:`StgraphError` unless every signal has ``num_tokens`` rows and is finite."""
         for field in fields(Signals):
@@ -96,7 +102,7 @@ class DeferredSignals(Signals):
         question: tuple[Question, ...] | None = None,
     ) -> None:
         """Take ``encoder``, which makes signals that fit the tokens, and what is known already."""
-        object.__setattr__(self, "llm_attention", llm_attention)
+        object.__setattr__(self, "llm_attention", None if llm_attention is None else llm_attention.detach())
         object.__setattr__(self, "question", question)
         object.__setattr__(self, "_encoder", cache(encoder))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, get_args
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -36,7 +36,9 @@ class VideoTokens:
 
     Tokens are grouped by video and lie in raster order (frame, row, column) within each; grid positions may be missing.
     Separators (the newline tokens that LLaVA models put between rows or after a video, a frame's [CLS]) are tokens of
-    the LLM but of no grid position; a row separator sits at column ``width`` of its row, a frame's [CLS] at row −1.
+    the LLM but of no grid position. They have a place on the border around the grid: a row separator sits at column
+    ``width`` of its row, a frame's [CLS] at row −1, what closes a frame or the video at row ``height``. Whatever looks
+    for places takes their numbers from :func:`raster_keys`, in which no two places are alike.
 
     Attributes:
         features: (N, d) float32, float16 or bfloat16; never copied, any device.
@@ -45,6 +47,9 @@ class VideoTokens:
         separator: (N,) bool, True for separators.
         grids: one :class:`Grid` per video.
         timestamps: one (frames,) float64 tensor of seconds per video, or None when unknown.
+
+    Everything is checked when the value is made; what is derived from it (:meth:`take`, :meth:`cat`, :meth:`video`) is
+    not checked again.
 
     Raises:
         StgraphError: shapes, dtypes or orders that do not fit together.
@@ -58,12 +63,8 @@ class VideoTokens:
     timestamps: tuple[Tensor, ...] | None = None
 
     def __post_init__(self) -> None:
+        _check_features(self.features)
         n = self.features.shape[0]
-        if self.features.ndim != 2 or self.features.dtype not in FEATURE_DTYPES or self.features.shape[1] == 0:
-            raise StgraphError(
-                "features must be (N, d) with d ≥ 1 in float32, float16 or bfloat16, got "
-                f"{tuple(self.features.shape)} {str(self.features.dtype).removeprefix('torch.')}; convert with .float()"
-            )
         for name, shape, dtype in (
             ("coords", (n, 3), torch.int64),
             ("batch", (n,), torch.int64),
@@ -80,30 +81,27 @@ class VideoTokens:
         for index, grid in enumerate(self.grids):
             if min(grid) < 1:
                 raise StgraphError(f"video {index} has grid {tuple(grid)}; frames, height and width must be at least 1")
-        if self.timestamps is not None and [len(t) for t in self.timestamps] != [g.frames for g in self.grids]:
-            raise StgraphError("timestamps must hold one second per frame of every video")
+        if self.timestamps is not None:
+            _check_timestamps(self.timestamps, self.grids)
         if n:
             self._check_order()
 
     def _check_order(self) -> None:
-        height, width = (max(g[axis] for g in self.grids) + 1 for axis in (1, 2))
-        frames = max(g.frames for g in self.grids)
-        limits = torch.tensor(self.grids, device=self.device)
         batch, coords = self.batch, self.coords
         if int(batch.min()) < 0 or int(batch.max()) >= len(self.grids):
             raise StgraphError(f"batch must hold video numbers from 0 to {len(self.grids) - 1}")
-        inside = ((coords >= 0) & (coords < limits[batch])).all(1)
-        allowed = (
-            (coords >= 0) & (coords <= limits[batch]) & torch.tensor([False, True, True], device=self.device)
-        ).any(1)
-        wrong = ~torch.where(self.separator, allowed | inside, inside)
+        # A separator lies on the border around the grid: one row above and below, one column to the right.
+        border = self.separator[:, None] * torch.tensor([[0, 1, 1]], device=self.device)
+        above = self.separator[:, None] * torch.tensor([[0, 1, 0]], device=self.device)
+        limits = torch.tensor(self.grids, device=self.device)[batch]
+        wrong = ~((coords >= -above) & (coords < limits + border)).all(1)
         if bool(wrong.any()):
             i = int(wrong.nonzero()[0])
             raise StgraphError(
                 f"token {i} of video {int(batch[i])} is at {tuple(coords[i].tolist())}, outside its grid "
                 f"{tuple(self.grids[int(batch[i])])}"
             )
-        key = ((batch * frames + coords[:, 0]) * height + coords[:, 1]) * width + coords[:, 2]
+        key, _ = raster_keys(coords, batch)
         if bool((key[1:] <= key[:-1]).any()):
             i = int((key[1:] <= key[:-1]).nonzero()[0]) + 1
             raise StgraphError(
@@ -154,11 +152,14 @@ class VideoTokens:
                 part = part.take(keep.reshape(-1).nonzero()[:, 0])
             parts.append(part)
         if len(parts) > 1 and isinstance(grid, Tensor) and masks is None:  # a batch in one tensor: view it whole
-            joined = cls.cat([replace(p, features=p.features[:, :1]) for p in parts])
-            joined = replace(joined, features=grid.flatten(0, 3))
+            joined = cls.cat([p.with_features(p.features[:, :1]) for p in parts])
+            joined = joined.with_features(grid.flatten(0, 3))
         else:
             joined = cls.cat(parts)
-        return joined if times is None else replace(joined, timestamps=tuple(t.double() for t in times))
+        if times is None:
+            return joined
+        _check_timestamps(times, joined.grids)
+        return joined._derive(timestamps=tuple(t.double() for t in times))
 
     @classmethod
     def from_sequence(
@@ -179,6 +180,8 @@ class VideoTokens:
         check_choice("separators", separators, get_args(SeparatorLayout))
         grid = Grid(*grid)
         frames, height, width = grid
+        if min(grid) < 1:
+            raise StgraphError(f"the grid is {tuple(grid)}; frames, height and width must be at least 1")
         count = separator_count(grid, separators)
         if features.ndim != 2 or features.shape[0] != grid.size + count:
             raise StgraphError(
@@ -198,7 +201,8 @@ class VideoTokens:
         elif separators == "trailing":
             coords = torch.cat([coords, torch.tensor([[frames - 1, height, 0]], device=device)])
         separator = (coords[:, 2] == width) | (coords[:, 1] == height) | (coords[:, 1] < 0)
-        return cls(features, coords, torch.zeros(len(coords), dtype=torch.int64, device=device), separator, (grid,))
+        batch = torch.zeros(len(coords), dtype=torch.int64, device=device)
+        return cls._trusted(features, coords, batch, separator, (grid,))
 
     @classmethod
     def cat(cls, parts: Sequence[VideoTokens]) -> VideoTokens:
@@ -211,7 +215,7 @@ class VideoTokens:
             raise StgraphError("videos of one batch must share the feature size, dtype and device")
         offsets = itertools.accumulate((p.num_videos for p in parts[:-1]), initial=0)
         known = all(p.timestamps is not None for p in parts)
-        return cls(
+        return cls._trusted(
             torch.cat([p.features for p in parts]),
             torch.cat([p.coords for p in parts]),
             torch.cat([p.batch + offset for p, offset in zip(parts, offsets, strict=True)]),
@@ -219,6 +223,27 @@ class VideoTokens:
             tuple(g for p in parts for g in p.grids),
             tuple(t for p in parts for t in p.timestamps or ()) if known else None,
         )
+
+    @classmethod
+    def _trusted(
+        cls,
+        features: Tensor,
+        coords: Tensor,
+        batch: Tensor,
+        separator: Tensor,
+        grids: tuple[Grid, ...],
+        timestamps: tuple[Tensor, ...] | None = None,
+    ) -> VideoTokens:
+        """Tokens whose order is right by the way they were made: only the features are checked."""
+        _check_features(features)
+        made = object.__new__(cls)
+        values = (features, coords, batch, separator, grids, timestamps)
+        for field, value in zip(fields(cls), values, strict=True):
+            object.__setattr__(made, field.name, value)
+        return made
+
+    def _derive(self, **changes: Any) -> VideoTokens:
+        return self._trusted(**{field.name: getattr(self, field.name) for field in fields(self)} | changes)
 
     # -- views ----------------------------------------------------------------------------------------------------
 
@@ -257,10 +282,27 @@ class VideoTokens:
         edges = torch.arange(self.num_videos + 1, device=self.device)
         return torch.searchsorted(self.batch, edges).tolist()
 
+    def with_features(self, features: Tensor) -> VideoTokens:
+        """The same tokens with other features (N, d).
+
+        Raises:
+            StgraphError: another number of rows, or a dtype that features cannot have.
+        """
+        if len(features) != len(self):
+            raise StgraphError(f"features must hold a row for each of {len(self)} tokens, got {tuple(features.shape)}")
+        return self._derive(features=features)
+
     def take(self, index: Tensor) -> VideoTokens:
-        """The tokens at ``index`` (sorted int64), of the same videos: a copy of these rows."""
-        return replace(
-            self,
+        """The tokens at ``index`` (ascending int64), of the same videos: a copy of these rows.
+
+        Raises:
+            StgraphError: an index that does not ascend, or that names no token.
+        """
+        if index.ndim != 1 or index.dtype != torch.int64 or bool((index[1:] <= index[:-1]).any()):
+            raise StgraphError("take needs the numbers of tokens in ascending order, without repeats, in int64")
+        if len(index) and (int(index[0]) < 0 or int(index[-1]) >= len(self)):
+            raise StgraphError(f"take needs numbers of tokens from 0 to {len(self) - 1}, got up to {int(index[-1])}")
+        return self._derive(
             features=self.features[index],
             coords=self.coords[index],
             batch=self.batch[index],
@@ -271,7 +313,7 @@ class VideoTokens:
         """One video of the batch, as views."""
         offsets = self.offsets
         rows = slice(offsets[index], offsets[index + 1])
-        return VideoTokens(
+        return VideoTokens._trusted(
             self.features[rows],
             self.coords[rows],
             self.batch[rows] - index,
@@ -310,6 +352,46 @@ def separator_count(grid: Grid, layout: SeparatorLayout) -> int:
     """How many separators a layout adds to a grid."""
     frames, height, _ = grid
     return {"none": 0, "row": frames * height, "frame": frames, "frame_start": frames, "trailing": 1}[layout]
+
+
+def raster_keys(coords: Tensor, batch: Tensor | None = None, shift: Sequence[int] = (0, 0, 0)) -> tuple[Tensor, Tensor]:
+    """Numbers for places in space and time that ascend in raster order, and no two places have the same.
+
+    That holds for places on the border of a grid too, where separators are, and for what lies ``shift`` away from any
+    of them, inside the grid or not.
+
+    Args:
+        coords: (N, 3) int64 (frame, row, column), any numbers, also negative.
+        batch: (N,) int64 videos, or None where there is only one.
+        shift: (frames, rows, columns).
+
+    Returns:
+        (N,) int64 numbers of the places, and (N,) int64 of the places ``shift`` away from them.
+    """
+    if not len(coords):
+        return coords.new_empty(0), coords.new_empty(0)
+    step = torch.tensor(tuple(shift), device=coords.device)
+    room = step.abs()
+    low, high = coords.amin(0) - room, coords.amax(0) + room
+    _, height, width = size = high - low + 1
+    scale = torch.stack([height * width, width, torch.ones_like(width)])
+    key = ((coords - low) * scale).sum(1)
+    if batch is not None:
+        key += batch * size.prod()
+    return key, key + (step * scale).sum()
+
+
+def _check_features(features: Tensor) -> None:
+    if features.ndim != 2 or features.dtype not in FEATURE_DTYPES or features.shape[1] == 0:
+        raise StgraphError(
+            "features must be (N, d) with d ≥ 1 in float32, float16 or bfloat16, got "
+            f"{tuple(features.shape)} {str(features.dtype).removeprefix('torch.')}; convert with .float()"
+        )
+
+
+def _check_timestamps(timestamps: Sequence[Tensor], grids: Sequence[Grid]) -> None:
+    if [len(t) for t in timestamps] != [g.frames for g in grids]:
+        raise StgraphError("timestamps must hold one second per frame of every video")
 
 
 def _as_videos(value: Tensor | Sequence[Tensor], ndim: int, message: str) -> list[Tensor]:

@@ -14,6 +14,12 @@ from stgraph import VideoTokens
 TOLERANCE = 2e-5  # two centralities closer than this may be ranked either way
 
 
+def decimal(share: float) -> Fraction:
+    """A share as the decimal number of 12 digits that it means."""
+    near = Fraction(f"{share:.12f}")
+    return near or Fraction(repr(share))
+
+
 @dataclass
 class Reference:
     """What the paper says of one video."""
@@ -26,7 +32,7 @@ class Reference:
     events: set[int]
 
     def quota(self, community: list[int], retention: float) -> int:
-        return math.ceil(Fraction(repr(retention)) * len(community))
+        return math.ceil(decimal(retention) * len(community))
 
 
 def reference(tokens: VideoTokens, similarity_threshold: float = 0.8, difference_threshold: float = 0.2) -> Reference:

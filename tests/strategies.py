@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
 from stgraph import VideoTokens
+from stgraph.tokens import Grid, SeparatorLayout, separator_count
 
 
 def features(
@@ -24,6 +27,12 @@ def features(
     return x * torch.exp(0.5 * torch.randn(frames, height, width, 1, generator=g))
 
 
+def prototype_rows(count: int, x: Tensor) -> Tensor:
+    """(count, d) rows for separators: the first token over and over, as a model repeats one newline vector."""
+    row = x.flatten(0, 2)[:1]
+    return torch.where(row.any(), row, torch.ones_like(row)).expand(count, -1).clone()
+
+
 @st.composite
 def videos(draw: st.DrawFn, *, holes: bool = True, separators: bool = True, dtypes: bool = True) -> VideoTokens:
     """One video of a few frames in any layout."""
@@ -38,11 +47,12 @@ def videos(draw: st.DrawFn, *, holes: bool = True, separators: bool = True, dtyp
         noise=draw(st.sampled_from([0.0, 0.2, 0.6])),
     )
     x = x.to(draw(st.sampled_from([torch.float32, torch.float16, torch.bfloat16] if dtypes else [torch.float32])))
-    layout = draw(st.sampled_from(["none", "row", "frame", "trailing"] if separators else ["none"]))
-    count = {"none": 0, "row": frames * height, "frame": frames, "trailing": 1}[layout]
+    layouts = get_args(SeparatorLayout)
+    layout = draw(st.sampled_from(layouts if separators else layouts[:1]))
+    count = separator_count(Grid(frames, height, width), layout)
     plain = VideoTokens.from_sequence(x.flatten(0, 2), (frames, height, width))
     if count:
-        with_room = torch.zeros(len(plain) + count, x.shape[-1], dtype=x.dtype)
+        with_room = prototype_rows(len(plain) + count, x)
         tokens = VideoTokens.from_sequence(with_room, (frames, height, width), separators=layout)
         tokens.features[~tokens.separator] = plain.features
     else:

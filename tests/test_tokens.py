@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import strategies as st
 
-from stgraph import Grid, StgraphError, VideoTokens
+from stgraph import Grid, StgraphError, STSimDiff, VideoTokens
 
 from .strategies import videos
 
@@ -129,3 +130,55 @@ def test_wrong_companions():
         VideoTokens(good.features, good.coords[:2], good.batch, good.separator, good.grids)
     with pytest.raises(StgraphError, match="separator must be"):
         VideoTokens(good.features, good.coords, good.batch, good.separator.long(), good.grids)
+
+
+@given(st.lists(videos(dtypes=False), min_size=2, max_size=4))
+def test_any_layouts_of_separators_make_one_batch(parts):
+    dim = min(part.features.shape[1] for part in parts)
+    parts = [part.with_features(part.features[:, :dim]) for part in parts]
+    batch = VideoTokens.cat(parts)
+    again = VideoTokens(batch.features, batch.coords, batch.batch, batch.separator, batch.grids)  # checked as a whole
+    for index, part in enumerate(parts):
+        assert torch.equal(again.video(index).coords, part.coords)
+        assert torch.equal(again.video(index).separator, part.separator)
+
+
+@pytest.mark.parametrize("place", [(0, 4, 0), (0, -2, 0), (0, 0, 5), (0, 1, -1), (2, 0, 0), (-1, 0, 0), (0, 50, 1)])
+def test_separators_outside_the_border_are_refused(place):
+    coords = torch.tensor([[0, 0, 0], [1, 2, 3]])
+    coords = torch.cat([coords, torch.tensor([place])])
+    order = torch.tensor(sorted(range(3), key=lambda i: coords[i].tolist()))
+    separator = (order == 2) | torch.zeros(3, dtype=torch.bool)
+    with pytest.raises(StgraphError, match="outside its grid"):
+        VideoTokens(torch.ones(3, 2), coords[order], torch.zeros(3, dtype=torch.int64), separator, (Grid(2, 3, 4),))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [torch.tensor([1, 0]), torch.tensor([0, 0]), torch.tensor([0, 9]), torch.tensor([-1]), torch.ones(8).bool()],
+)
+def test_take_needs_ascending_numbers_of_tokens(index):
+    with pytest.raises(StgraphError, match="take needs"):
+        VideoTokens.from_grid(torch.ones(2, 2, 2, 3)).take(index)
+
+
+def test_what_is_derived_is_not_checked_again(monkeypatch):
+    """What is public checks once: a whole selection from a grid looks at the order of its tokens never."""
+    checks = []
+    monkeypatch.setattr(VideoTokens, "_check_order", lambda self: checks.append(len(self)))
+    tokens = VideoTokens.from_grid(torch.randn(3, 4, 4, 8), newline=True, timestamps=torch.arange(3.0))
+    batch = VideoTokens.cat([tokens, tokens])
+    STSimDiff()(batch.video(1).take(torch.arange(5)).with_features(torch.randn(5, 8)))
+    assert checks == []
+    VideoTokens(tokens.features, tokens.coords, tokens.batch, tokens.separator, tokens.grids)
+    assert checks == [len(tokens)]
+
+
+def test_other_features_must_fit():
+    tokens = VideoTokens.from_grid(torch.ones(2, 2, 2, 3))
+    with pytest.raises(StgraphError, match="a row for each of 8 tokens"):
+        tokens.with_features(torch.ones(7, 3))
+    with pytest.raises(StgraphError, match="float32, float16 or bfloat16"):
+        tokens.with_features(torch.ones(8, 3).long())
+    with pytest.raises(StgraphError, match="one second per frame"):
+        VideoTokens.from_grid(torch.ones(2, 2, 2, 3), timestamps=torch.ones(3))

@@ -17,6 +17,7 @@ import typer
 
 from .. import __version__
 from ..errors import StgraphError, readable
+from .streams import run
 
 if TYPE_CHECKING:
     from .answers import Answer, AnswerReport
@@ -55,14 +56,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but er
 
 def main() -> None:
     """Run the command line; bad input ends with one sentence and exit code 2."""
-    try:
-        app()
-    except StgraphError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; nothing was written", err=True)
-        sys.exit(130)
+    run(app)
 
 
 def _version(wanted: bool) -> None:

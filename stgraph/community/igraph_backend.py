@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 from collections.abc import Iterator
@@ -24,14 +25,34 @@ def igraph_graph(edges: EdgeList, method: str) -> Any:
 def seeded(seed: int) -> Iterator[None]:
     """igraph draws from a generator of its own inside the block, whatever else in the process is random.
 
-    igraph has one generator for the whole process, by default Python's ``random`` module: calls from several threads
-    wait for each other here, and the default is put back at the end (igraph cannot tell what was set before).
+    Calls from several threads wait for each other here. At the end the generator that served before is put back, in
+    the state that it was in: Python's ``random`` module (igraph's default), a :class:`random.Random`, or igraph's own.
     """
     import igraph
 
     with _LOCK:
+        before = _generator(igraph)
         igraph.set_random_number_generator(random.Random(seed))
         try:
             yield
         finally:
-            igraph.set_random_number_generator(random)
+            igraph.set_random_number_generator(before)
+
+
+def _generator(igraph: Any) -> Any:
+    """What igraph draws from, in the state that it is in; None for its own, as in threads that it has not seen before.
+
+    igraph has no function that says so. But it can be made to draw, and what it draws from changes its state.
+    """
+    if _is_drawn_from(igraph, random):
+        return random
+    # What was set is alive, or igraph could not draw from it.
+    return next((g for g in gc.get_objects() if isinstance(g, random.Random) and _is_drawn_from(igraph, g)), None)
+
+
+def _is_drawn_from(igraph: Any, generator: Any) -> bool:
+    state = generator.getstate()
+    igraph.Graph.GRG(1, 0.5)  # one vertex at a random place
+    drawn: bool = generator.getstate() != state
+    generator.setstate(state)
+    return drawn

@@ -102,7 +102,7 @@ class DifferenceDetector(ABC):
 
     def mark(self, score: Tensor, threshold: float, graph: SpatioTemporalGraph) -> Tensor:
         """(V,) bool event tokens: those strictly above the threshold, unless a method must cut through a tie."""
-        return score > threshold
+        return score.double() > threshold  # a threshold between two float32 numbers stays between them
 
 
 def temporal_difference(graph: SpatioTemporalGraph) -> Tensor:

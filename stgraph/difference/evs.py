@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from fractions import Fraction
 
 import torch
 from torch import Tensor
 
+from ..budget import floor_share
 from ..errors import check_number
 from ..graph import SpatioTemporalGraph
 from .base import DifferenceDetector, temporal_difference
@@ -52,7 +51,7 @@ class EVS(DifferenceDetector):
         return marked
 
     def _count(self, graph: SpatioTemporalGraph) -> int:
-        return max(int(_first_frame(graph).sum()), math.floor(Fraction(repr(float(self.share))) * graph.num_nodes))
+        return max(int(_first_frame(graph).sum()), floor_share(self.share, graph.num_nodes))
 
 
 def _first_frame(graph: SpatioTemporalGraph) -> Tensor:

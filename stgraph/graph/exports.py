@@ -68,8 +68,10 @@ def to_pyg(graph: SpatioTemporalGraph) -> Any:
 def from_pyg(data: Any) -> dict[str, Any]:
     """The fields of a graph from :class:`torch_geometric.data.Data` or ``Batch``, whatever made it.
 
-    What is missing has a default: ``edge_weight`` is ``edge_attr`` where that has one column, else 1; ``batch`` puts
-    all vertices into one video; ``pos`` puts the vertices of a video into one row of one frame; ``edge_kind`` is
+    Weights are ``edge_weight``, else ``weight`` (what ``torch_geometric.utils.from_networkx`` and ``from_scipy`` make),
+    else an ``edge_attr`` of one column, else 1. Places are ``pos``, else the ``frame``, ``row`` and ``column`` of our
+    own exports, else the vertices of a video are one row of one frame. Videos are ``batch``, else ``video``, else one.
+    What else is missing has a default: ``edge_kind`` is
     temporal between frames and spatial within; without ``x`` there are no features, so that communities can be found
     but similarity and centrality cannot be computed.
 
@@ -92,7 +94,7 @@ def from_pyg(data: Any) -> dict[str, Any]:
             "data.edge_index holds self-loops, which a similarity graph cannot have; "
             "drop them with torch_geometric.utils.remove_self_loops"
         )
-    batch = _tensor(data, "batch", (nodes,))
+    batch = _first(data, ("batch", "video"), (nodes,))
     batch = torch.zeros(nodes, dtype=torch.int64, device=device) if batch is None else batch.long()
     coords = _positions(data, batch)
     edge_index, edge_weight, edge_kind = _simple_edges(data, index.sort(0).values, coords, batch)
@@ -259,17 +261,27 @@ def _tensor(data: Any, name: str, shape: tuple[int, ...] | None = None) -> Tenso
     return value
 
 
+def _first(data: Any, names: tuple[str, ...], shape: tuple[int, ...] | None = None) -> Tensor | None:
+    """The first of some attributes that the data has, or None; of the later ones only tensors are meant."""
+    known = [name for name in names if name == names[0] or isinstance(getattr(data, name, None), Tensor)]
+    found = (_tensor(data, name, shape) for name in known)
+    return next((value for value in found if value is not None), None)
+
+
 def _positions(data: Any, batch: Tensor) -> Tensor:
     """(V, 3) int64 (frame, row, column), checked to be in raster order within each video."""
     if bool((batch[1:] < batch[:-1]).any()) or (len(batch) and int(batch[0]) < 0):
         raise StgraphError("data.batch must be ascending video numbers from 0; sort the vertices by video")
     position = _tensor(data, "pos")
+    if position is None and all(isinstance(getattr(data, name, None), Tensor) for name in ("frame", "row", "column")):
+        position = torch.stack([data.frame, data.row, data.column], 1)
     if position is None:
         coords = torch.zeros(len(batch), 3, dtype=torch.int64, device=batch.device)
         coords[:, 2] = torch.arange(len(batch), device=batch.device) - torch.searchsorted(batch, batch)
         return coords
     coords = position.long()
-    if tuple(position.shape) != (len(batch), 3) or bool((coords != position).any()) or bool((coords < 0).any()):
+    lowest = coords.new_tensor([0, -1, 0])  # a frame's [CLS] is in row −1
+    if tuple(position.shape) != (len(batch), 3) or bool((coords != position).any()) or bool((coords < lowest).any()):
         raise StgraphError(
             f"data.pos must be ({len(batch)}, 3) whole numbers (frame, row, column), got {tuple(position.shape)} "
             f"{position.dtype}; set data.pos = None to do without positions"
@@ -285,14 +297,14 @@ def _positions(data: Any, batch: Tensor) -> Tensor:
 def _simple_edges(data: Any, index: Tensor, coords: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Every pair once, sorted by video: (2, E) vertices, (E,) float32 weights and (E,) uint8 kinds."""
     count = index.shape[1]
-    weight = _tensor(data, "edge_weight")
+    weight = _first(data, ("edge_weight", "weight", "edge_attr"))
     if weight is None:
-        attribute = _tensor(data, "edge_attr")
-        single = attribute is not None and attribute.numel() == count
-        weight = attribute if single else torch.ones(count, dtype=torch.float32, device=index.device)
-    assert weight is not None
+        weight = torch.ones(count, dtype=torch.float32, device=index.device)
     if weight.numel() != count or not bool(weight.isfinite().all()):
-        raise StgraphError(f"data.edge_weight must be {count} finite numbers, one for each edge")
+        raise StgraphError(
+            f"the weights of data (edge_weight, weight or edge_attr) must be {count} finite numbers, one for each "
+            f"edge, got {tuple(weight.shape)}; put the similarities into data.edge_weight"
+        )
     weight = kernels.snap(weight.detach().reshape(-1), kernels.GRID).float()
     if bool((batch[index[0]] != batch[index[1]]).any()):
         raise StgraphError("data.edge_index joins vertices of different videos; see data.batch")

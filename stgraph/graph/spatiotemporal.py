@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .. import kernels
 from ..errors import StgraphError, check_number
-from ..tokens import VideoTokens, check_finite
+from ..tokens import VideoTokens, check_finite, raster_keys
 from .edges import SPATIAL, TEMPORAL, Cosines, EdgeBuilder, Offset, SpatialEdges, TemporalEdges, first_of_each
 
 if TYPE_CHECKING:
@@ -119,14 +119,9 @@ class SpatioTemporalGraph:
         """
         if not self.num_nodes:
             return self.edge_index.new_empty((2, 0))
-        shift = torch.tensor(offset, device=self.coords.device)
-        size = self.coords.max(0).values + 1 + shift.abs()  # room for the shift, so that no key wraps into another row
-        scale = torch.stack([size[1:].prod(), size[2], torch.ones_like(size[2])])
-        key = (self.coords * scale).sum(1) + self.batch * size.prod()  # ascending, as vertices are in raster order
-        wanted = key + (shift * scale).sum()
+        key, wanted = raster_keys(self.coords, self.batch, offset)
         place = torch.searchsorted(key, wanted).clamp_(max=self.num_nodes - 1)
-        inside = ((self.coords + shift) >= 0).all(1) & (key[place] == wanted)
-        first = inside.nonzero()[:, 0]
+        first = (key[place] == wanted).nonzero()[:, 0]
         return torch.stack([first, place[first]])
 
     def similarity(self, pairs: Tensor) -> Tensor:
@@ -224,7 +219,7 @@ def build_graph(
         StgraphError: features that are NaN or Inf, naming the video and the frame.
     """
     if tokens.features.requires_grad:
-        tokens = replace(tokens, features=tokens.features.detach())
+        tokens = tokens.with_features(tokens.features.detach())
     joined = [(builder.kind, offset) for builder in edges for offset in builder.offsets]
     offsets = [offset for _, offset in joined]
     token = torch.arange(len(tokens), device=tokens.device)

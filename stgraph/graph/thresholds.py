@@ -7,7 +7,6 @@ A plain number stands for the fixed one wherever a method is asked for: ``simila
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..budget import ceil_share
+from ..budget import ceil_share, floor_share
 from ..errors import check_number
 from ..kernels import GRID
 from ..registry import Registry
@@ -186,7 +185,8 @@ class Representatives(SimilarityThreshold):
 
     def choose(self, graph: SpatioTemporalGraph, retention: float) -> ChosenThreshold:
         """τ of the merge tree for that many representatives."""
-        budget = math.floor(ceil_share(retention, graph.num_nodes) * (1 + self.excess))
+        budget = ceil_share(retention, graph.num_nodes)
+        budget += floor_share(self.excess, budget)
         threshold = max(-1.0, merge_tree(graph).threshold_for_kept(budget, retention))
         return ChosenThreshold(threshold, f"representatives, at most {budget}")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import kernels
 from ..budget import ceil_share, share_of
-from ..errors import StgraphError, check_choice, check_number
+from ..errors import StgraphError, check_choice, check_number, plain_number
 from ..registry import build_groups
 from ..signals import Signals
 from ..tokens import VideoTokens
@@ -144,8 +144,8 @@ class Selector(ABC):
     method keeps exactly ⌈retention · N⌉ visual tokens of each video, or exactly ``tokens``, known before it runs.
 
     Attributes:
-        retention: share of the visual tokens that stay, in (0, 1]. Taken as the decimal number it is written as, so
-            that ⌈0.1 · 30⌉ is 3.
+        retention: share of the visual tokens that stay, in (0, 1]. Taken as a decimal number of 12 digits, so that
+            ⌈0.1 · 30⌉ and ⌈(1 − 0.9) · 30⌉ are 3.
         tokens: the exact number of visual tokens that stay of each video, in place of ``retention``. A video that has
             fewer is refused.
         separators: newline tokens are no vertices. ``"proportional"``: of S in a video the same share stays,
@@ -166,6 +166,8 @@ class Selector(ABC):
         check_number("retention", self.retention, above=0, at_most=1)
         if self.tokens is not None:
             check_number("tokens", self.tokens, at_least=1, integer=True)
+        for name in ("retention", "tokens"):
+            object.__setattr__(self, name, plain_number(getattr(self, name)))
         check_choice("separators", self.separators, self.SEPARATORS)
 
     @abstractmethod
@@ -275,6 +277,7 @@ class Selector(ABC):
                 f"{tuple(ranking.importance.shape)}"
             )
         visual = self.visual(tokens)
+        _check_budget(ranking, tokens, visual, type(self).__name__)
         role = ranking.candidate if ranking.candidate is not None else torch.zeros(n, dtype=torch.uint8, device=device)
         keep, margin, budgets = self._fill(ranking, role, visual, tokens, settled[0])
         if ranking.merge_target is not None:
@@ -460,3 +463,17 @@ class Selector(ABC):
             stay[places[order[begin : begin + budget]]] = True
             begin += count
         return stay
+
+
+def _check_budget(ranking: Ranking, tokens: VideoTokens, visual: Tensor, method: str) -> None:
+    """Raise :class:`StgraphError` unless a method that sets its own budget keeps 0 to all tokens of each video."""
+    if ranking.budget is None:
+        return
+    counts = torch.bincount(tokens.batch[visual], minlength=tokens.num_videos).tolist()
+    budget = list(ranking.budget)
+    if len(budget) != len(counts) or not all(
+        isinstance(kept, int) and 0 <= kept <= count for kept, count in zip(budget, counts, strict=True)
+    ):
+        raise StgraphError(
+            f"selector {method} must keep a whole number of tokens of each video, at most {counts}, got {budget}"
+        )

@@ -32,6 +32,9 @@ class Quality:
     Attributes:
         coverage: mean over all visual tokens of the best cosine similarity to a given feature, in [−1, 1]; 1 = nothing
             is lost.
+            Kept tokens count as 1, so it rises with retention by itself: compare it at one retention only.
+        coverage_dropped: the same over the dropped tokens alone, which may be compared across retentions; None where
+            nothing is dropped.
         reconstruction_error: Σ‖x − x̂‖² / Σ‖x‖², x̂ the projection of token x on the given feature most similar to it
             (the origin where none is similar); 0 = nothing is lost, 1 = all.
         frame_spread: entropy of the kept tokens over the frames, over that of an even spread, in [0, 1].
@@ -49,6 +52,7 @@ class Quality:
     reconstruction_error: float
     frame_spread: float
     frames_covered: float
+    coverage_dropped: float | None = None
     event_recall: float | None = None
     recall_by_event: dict[str, float] = field(default_factory=dict)
     coverage_unmerged: float | None = None
@@ -143,9 +147,11 @@ def evaluate(
         if any(kind in video.recall_by_event for video in videos)
     }
     errors = {name: [e for video in videos if (e := getattr(video, name)) is not None] for name in _ERRORS}
+    dropped = [video.coverage_dropped for video in videos if video.coverage_dropped is not None]
     return Quality(
         **{name: statistics.fmean(getattr(video, name) for video in videos) for name in names},
         **{name: math.hypot(*found) / len(videos) for name, found in errors.items() if found},
+        coverage_dropped=statistics.fmean(dropped) if dropped else None,
         event_recall=statistics.fmean(recall.values()) if recall else None,
         recall_by_event=recall,
     )
@@ -177,6 +183,7 @@ def _evaluate_video(
     known = {kind: members[events[kind][members]] for kind in events}
     return Quality(
         coverage=loss.coverage,
+        coverage_dropped=loss.coverage_dropped,
         reconstruction_error=loss.reconstruction_error,
         frame_spread=float(-(share * share.log()).sum()) / math.log(reachable) if reachable > 1 else 1.0,
         frames_covered=float((counts > 0).double().mean()),
@@ -190,6 +197,7 @@ def _evaluate_video(
 
 class _Loss(NamedTuple):
     coverage: float
+    coverage_dropped: float | None
     reconstruction_error: float
     coverage_standard_error: float | None
     reconstruction_standard_error: float | None
@@ -206,14 +214,17 @@ def _loss(features: Tensor, members: Tensor, kept: Tensor, sample: int | None, g
     total, share = float(energy.sum()), len(open_rows) / len(members)
     uncovered, wasted = 1 - best, lost
     if not len(seen):
-        return _Loss(1.0, 0.0, None, None)
+        return _Loss(1.0, None, 0.0, None, None)
+    dropped = best[~torch.isin(seen, kept)]
+    of_dropped = float(dropped.mean()) if len(dropped) else None
     coverage, error = 1 - share * float(uncovered.mean()), len(open_rows) * float(wasted.mean())
     error = error / total if total else 0.0
     if len(seen) == len(open_rows):
-        return _Loss(coverage, error, None, None)
+        return _Loss(coverage, of_dropped, error, None, None)
     spread = math.sqrt((1 - len(seen) / len(open_rows)) / len(seen))  # of a mean, drawn without replacement
     wasted_error = len(open_rows) * float(wasted.std()) * spread
-    return _Loss(coverage, error, share * float(uncovered.std()) * spread, wasted_error / total if total else 0.0)
+    coverage_error = share * float(uncovered.std()) * spread
+    return _Loss(coverage, of_dropped, error, coverage_error, wasted_error / total if total else 0.0)
 
 
 def _first_of_shuffle(rows: Tensor, count: int, sample: int) -> Tensor:
@@ -235,7 +246,7 @@ def best_cosine(features: Tensor, rows: Tensor, kept: Tensor, given: Tensor | No
         given: (k, d) what the kept rows have become by taking others in; None where they are as they were.
 
     Returns:
-        (n,) float32 cosine, 1 for a kept token that is as it was.
+        (n,) float32 cosine, 1 for a kept token that is as it was and for a zero vector where one is kept.
     """
     target = unit_rows(features[kept] if given is None else given)
     best = torch.empty(len(rows), dtype=torch.float32, device=features.device)
@@ -243,6 +254,8 @@ def best_cosine(features: Tensor, rows: Tensor, kept: Tensor, given: Tensor | No
     for start in range(0, len(rows), step):
         block = slice(start, start + step)
         best[block] = (unit_rows(features[rows[block]]) @ target.T).amax(1)
+    if bool((target == 0).all(1).any()):  # a zero vector is similar to nothing, but is what a kept zero vector is
+        best[norms(features, rows) == 0] = 1.0
     same = kept if given is None else kept[(given == features[kept]).all(1)]
     best[torch.isin(rows, same)] = 1.0
     return best.clamp_(-1, 1)

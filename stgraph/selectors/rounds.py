@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ..budget import ceil_share
+from ..budget import ceil_share, exact_share
 from ..signals import Signals
 from ..tokens import VideoTokens
 from .selection import Blend, Selection, blend_of
@@ -109,7 +108,7 @@ class LayerBudget:
         self.settled = passed
         if self.rule == "tokens":
             return ceil_share(self.retention, self.count)
-        total = self.layers * Fraction(repr(float(self.retention))) * self.count
+        total = self.layers * exact_share(self.retention) * self.count
         return min(left, max(1, round((total - self.spent) / (self.layers - self.settled))))
 
     def mean(self, left: int) -> float:

@@ -26,7 +26,7 @@ def token_grid(values: Tensor, coords: Tensor, grid: Grid, fill: float) -> np.nd
         fill: value of missing positions.
     """
     t, y, x = coords.cpu().numpy().T
-    inside = (y < grid.height) & (x < grid.width)
+    inside = (y >= 0) & (y < grid.height) & (x < grid.width)
     flat = values.detach().cpu().numpy()
     out = np.full(tuple(grid), fill, dtype=flat.dtype)
     out[t[inside], y[inside], x[inside]] = flat[inside]

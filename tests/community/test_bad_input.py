@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import threading
 import types
@@ -150,3 +151,24 @@ def test_threads_do_not_disturb_each_other():
     for thread in threads:
         thread.join()
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("own", [random, random.Random(5)], ids=["of Python", "of the user"])
+def test_the_generator_that_igraph_had_is_put_back(own):
+    """In the state that it was in, so that the program around goes on as if nothing had happened."""
+    import igraph
+
+    def drawn():
+        return igraph.Graph.Erdos_Renyi(40, 0.3).get_edgelist()
+
+    igraph.set_random_number_generator(own)
+    try:
+        state = own.getstate()
+        expected = [drawn(), drawn()]
+        own.setstate(state)
+        found = [drawn()]
+        COMMUNITIES.build("leiden")(SMALL["planted"]())
+        found.append(drawn())
+        assert found == expected
+    finally:
+        igraph.set_random_number_generator(random)

@@ -326,3 +326,14 @@ def test_scores_of_random_tokens_differ_between_methods():
     found = {name: tuple(build(name).score(graph).tolist()) for name in DIFFERENCES}
     temporal = {"threshold", "none", "percentile", "robust_z", "noise"}
     assert len(set(found.values())) == len(found) - len(temporal) + 1
+
+
+def test_a_percentile_between_two_scores_stays_between_them():
+    """Rounded to float32, the threshold became the largest score, above which there is nothing."""
+    score = torch.tensor([0.5, 0.5 + 2**-24, 0.25])
+    detector = DIFFERENCES.build({"name": "percentile", "percentile": 99.99})
+    for low in (0.1, 0.3, 0.5):
+        score = torch.tensor([low, float(np.nextafter(np.float32(low), np.float32(1)))])
+        threshold = float(np.percentile(score.double().numpy(), 99.99))
+        assert float(score[0]) < threshold < float(score[1])
+        assert detector.mark(score, threshold, None).tolist() == [False, True]

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stgraph import SpatialEdges, StgraphError, TemporalEdges, VideoTokens, build_graph
+from stgraph.community.composed import Composed
+from stgraph.difference import DIFFERENCES
 from stgraph.graph.edges import SPATIAL, TEMPORAL
+from stgraph.tokens import Grid, SeparatorLayout, raster_keys, separator_count
 
 from ..memory import peak_growth
 from ..strategies import features, videos
-
-
-@given(videos(), st.tuples(st.integers(0, 2), st.integers(-2, 2), st.integers(-2, 2)))
-def test_pairs_are_all_vertices_that_far_apart(tokens, offset):
-    graph = build_graph(tokens)
-    place = {tuple(c): i for i, c in enumerate(graph.coords.tolist())}
-    expected = [
-        (i, place[o]) for c, i in place.items() if (o := tuple(a + b for a, b in zip(c, offset, strict=True))) in place
-    ]
-    assert [tuple(p) for p in graph.pairs(offset).T.tolist()] == expected
 
 
 @given(videos())
@@ -154,3 +149,60 @@ def test_all_pairs_of_a_tiny_grid_by_hand():
     graph = build_graph(VideoTokens.from_grid(x))
     edges = dict(zip(map(tuple, graph.edge_index.T.tolist()), graph.edge_weight.tolist(), strict=True))
     assert edges == pytest.approx({(0, 1): 0.6, (2, 3): -1.0, (0, 2): 0.0, (1, 3): -0.8}, abs=1e-6)
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(-2, 4)] * 3), min_size=1, max_size=40, unique=True),
+    st.tuples(*[st.integers(-3, 3)] * 3),
+    st.integers(1, 3),
+)
+def test_no_two_places_have_the_same_number(places, shift, videos_):
+    coords = torch.tensor(sorted(places) * videos_)
+    batch = torch.arange(videos_).repeat_interleave(len(places))
+    key, moved = raster_keys(coords, batch, shift)
+    assert bool((key[1:] > key[:-1]).all()), "in raster order"
+    where = {(int(b), *c.tolist()): int(k) for b, c, k in zip(batch, coords, key, strict=True)}
+    numbers = set(where.values())
+    for b, c, k in zip(batch, coords, moved, strict=True):
+        place = (int(b), *(c + torch.tensor(shift)).tolist())
+        assert (int(k) in numbers) == (place in where)
+        assert place not in where or where[place] == int(k)
+
+
+@given(videos(), st.tuples(st.integers(0, 3), st.integers(-3, 3), st.integers(-3, 3)), st.booleans())
+def test_pairs_are_all_that_lie_apart(tokens, offset, vertices):
+    """By brute force, with separators of every layout as vertices too."""
+    graph = build_graph(tokens, separators_as_vertices=vertices)
+    place = {tuple(c): i for i, c in enumerate(graph.coords.tolist())}
+    wanted = [
+        [i, place[other]]
+        for c, i in place.items()
+        if (other := tuple(a + b for a, b in zip(c, offset, strict=True))) in place
+    ]
+    assert graph.pairs(offset).T.tolist() == sorted(wanted)
+
+
+@pytest.mark.parametrize("layout", get_args(SeparatorLayout))
+def test_nothing_happens_in_a_still_clip(layout):
+    """Whatever the layout of separators, and by every difference detector: no token is taken for another's past."""
+    count = 8 * 12 + separator_count(Grid(8, 3, 4), layout)
+    tokens = VideoTokens.from_sequence(torch.randn(1, 6).expand(count, -1), (8, 3, 4), separators=layout)
+    if layout == "frame_start":  # an own vector: it must not be compared with a token
+        tokens = tokens.with_features(torch.where(tokens.separator[:, None], -tokens.features, tokens.features))
+    graph = build_graph(tokens, separators_as_vertices=True)
+    for name in DIFFERENCES:
+        if name not in ("spatial", "evs"):  # they tell the [CLS] from the picture, and keep the first frame
+            assert not DIFFERENCES.build(name)(graph).marked.any(), name
+
+
+@given(videos(), st.sampled_from(["components", "louvain"]))
+@settings(max_examples=30)
+def test_centrality_in_composed_communities_is_the_mean_cosine(tokens, second):
+    graph = build_graph(tokens)
+    labels = Composed(second=second)(graph.prune(0.5)).labels
+    found = graph.centrality(labels, torch.bincount(labels))
+    x = tokens.features[graph.token].double()
+    unit = torch.nn.functional.normalize(x, dim=-1)
+    same = (labels[:, None] == labels) & ~torch.eye(len(labels), dtype=torch.bool)
+    wanted = torch.where(same, unit @ unit.T, 0.0).sum(1) / same.sum(1).clamp(min=1)
+    assert torch.allclose(found.double(), wanted, rtol=0, atol=2e-6)

@@ -210,3 +210,10 @@ def test_words_of_the_configuration_and_arguments_are_the_same():
 def test_bad_words(words, message):
     with pytest.raises(StgraphError, match=message.replace("(", r"\(")):
         STSimDiff(similarity_threshold=words)
+
+
+def test_the_budget_of_representatives_is_exact():
+    """⌊100 · (1 + 0.15)⌋ is 115; in floating point it is 114."""
+    graph = build_graph(VideoTokens.from_grid(torch.randn(1, 20, 25, 4)))
+    chosen = Representatives(excess=0.15).choose(graph, 0.2)
+    assert chosen.by == "representatives, at most 115"

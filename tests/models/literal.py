@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from stgraph.models.attachment import adapter_of
 
+from ..reference import decimal
 from ..selectors.release_reference import cos, fine, first_stage, top
 from .zoo import LAYERS, Reference, language_model, masked_run
 
@@ -44,7 +44,7 @@ class Video:
     def allowed(self, number: int) -> int:
         """How many may stay in round ``number``, by the published formula of the shares dropped so far."""
         if self.budget == "tokens":
-            return math.ceil(Fraction(repr(self.retention)) * self.count)
+            return math.ceil(decimal(self.retention) * self.count)
         n = max(number - 1, 0)
         self.shares += [0.0] * (n - len(self.shares))
         left, spent = 1.0, 0.0
@@ -148,7 +148,7 @@ class StaircaseVideo(Video):
     def visit(self, number: int, last: bool, hidden: Tensor, attention: Tensor | None) -> None:
         if attention is not None:
             share = 1 - (1 - self.retention) * number / 3
-            count = math.ceil(Fraction(repr(share)) * self.count)
+            count = math.ceil(decimal(share) * self.count)
             kept = top(self.alive, lambda i: float(attention[self.columns[i]]), count)
             self.drop(number, [i for i in self.alive if i not in kept])
         self.done = last

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stgraph import Signals, StgraphError, VideoTokens, kernels
-from stgraph.budget import ceil_share, ceil_shares
+from stgraph import Signals, StgraphError, STSimDiff, VideoTokens, kernels
+from stgraph.budget import ceil_share, ceil_shares, share_of
 from stgraph.selectors import SELECTORS, Selection, Verdict
 from stgraph.selectors.base import Ranking, Selector
 from stgraph.selectors.selection import KEPT
@@ -227,3 +229,57 @@ def test_signals_must_fit(name):
     wrong = torch.full((24, 2) if name == "encoder_keys" else (24,), float("nan"))
     with pytest.raises(StgraphError, match=f"signal {name} holds NaN"):
         SELECTORS.build("uniform")(tokens, Signals(**{name: wrong}))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OwnBudget(Selector):
+    """A method that says itself how many it keeps."""
+
+    counts: tuple[int, ...] = ()
+
+    def rank(self, tokens, signals):
+        return Ranking(importance=torch.arange(len(tokens)).double(), budget=self.counts)
+
+
+def test_a_budget_of_its_own_is_checked():
+    """More than there are was read from behind the end of memory once."""
+    tokens = VideoTokens.from_grid([torch.randn(2, 2, 2, 4), torch.randn(1, 2, 2, 4)])
+    assert len(OwnBudget(counts=(8, 0))(tokens)) == 8
+    for counts in ((9, 0), (0, 5), (-1, 0), (1,), (1, 1, 1), (1.0, 1), ()):
+        with pytest.raises(StgraphError, match="must keep a whole number of tokens of each video"):
+            OwnBudget(counts=counts)(tokens)
+
+
+@pytest.mark.parametrize("name", list(SELECTORS))
+def test_no_gradient_reaches_a_selection(name):
+    tokens = VideoTokens.from_grid(features(3, 4, 4, 8, seed=1).requires_grad_())
+    signals = random_signals(tokens)
+    for field in dataclasses.fields(signals):
+        value = getattr(signals, field.name)
+        if isinstance(value, torch.Tensor):
+            object.__setattr__(signals, field.name, value.detach().clone().requires_grad_())
+    selection = SELECTORS.build(name)(tokens, dataclasses.replace(signals))
+    for field in dataclasses.fields(selection):
+        assert not getattr(getattr(selection, field.name), "requires_grad", False), field.name
+    assert selection.apply(tokens.features).requires_grad, "features keep theirs"
+
+
+@pytest.mark.parametrize(
+    "retention",
+    [0.3, 1 - 0.7, np.float32(0.3), np.float64(0.3), np.float64(1) - 0.7, 0.1 + 0.2, np.float16(0.3), 3 / 10 + 1e-16],
+)
+def test_retention_is_the_decimal_number_that_is_meant(retention):
+    tokens = VideoTokens.from_grid(torch.randn(1, 2, 5, 4))
+    selection = SELECTORS.build({"name": "simdiff", "retention": retention})(tokens)
+    assert len(selection) == 3
+    assert json.dumps(selection.method)
+    assert len(STSimDiff(retention=retention)(tokens)) == 3
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 400))
+def test_shares_of_a_count_are_exact(tokens, more, part):
+    count = tokens + more - 1
+    share = share_of(tokens, count)
+    assert ceil_share(share, count) == tokens
+    part = min(part, count)
+    assert ceil_share(share, part) == -(-tokens * part // count)

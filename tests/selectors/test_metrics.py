@@ -28,10 +28,17 @@ def test_equals_the_definition(tokens, retention):
     kept = [i for i in visual.tolist() if selection.mask[i]]
     x = tokens.features.double()
     unit = torch.nn.functional.normalize(x, dim=-1)
+    zero = x.norm(dim=1) == 0
     best = []
     for i in visual.tolist():
-        best.append(1.0 if i in kept else max(float(unit[i] @ unit[j]) for j in kept))
+        same = i in kept or (bool(zero[i]) and bool(zero[kept].any()))
+        best.append(1.0 if same else max(float(unit[i] @ unit[j]) for j in kept))
     quality = evaluate(tokens, selection)
+    dropped = [b for i, b in zip(visual.tolist(), best, strict=True) if i not in kept]
+    if dropped:
+        assert quality.coverage_dropped == pytest.approx(sum(dropped) / len(dropped), abs=1e-5)
+    else:
+        assert quality.coverage_dropped is None
     assert quality.coverage == pytest.approx(sum(best) / len(best), abs=1e-5)
     counts = torch.bincount(tokens.coords[kept, 0], minlength=tokens.grids[0].frames)
     assert quality.frames_covered == pytest.approx(float((counts > 0).double().mean()))
@@ -55,8 +62,11 @@ def test_merged_features_are_what_covers(tokens, retention, name):
         if not tokens.separator[kept]:
             same = torch.equal(row, tokens.features[kept])
             given[kept] = (torch.nn.functional.normalize(row.double(), dim=-1), same)
+    some_zero = any(not bool(direction.any()) for direction, _ in given.values())
     best = [
-        1.0 if i in given and given[i][1] else max(float(unit[i] @ direction) for direction, _ in given.values())
+        1.0
+        if (i in given and given[i][1]) or (some_zero and not bool(x[i].any()))
+        else max(float(unit[i] @ direction) for direction, _ in given.values())
         for i in visual
     ]
     assert quality.coverage == pytest.approx(sum(best) / len(best), abs=2e-5)
