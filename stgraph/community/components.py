@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Literal
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from .. import kernels
 from ..errors import check_choice
 from ..graph import SpatioTemporalGraph
+from ..graph.lattice import LatticeEdges
 from .base import CommunityDetector
 
 
@@ -30,6 +33,21 @@ class ConnectedComponents(CommunityDetector):
 
     def __post_init__(self) -> None:
         check_choice("backend", self.backend, ("auto", "scipy", "torch", "cugraph"))
+
+    def on_lattice(self) -> Callable[[ModuleType, LatticeEdges, float], tuple[Tensor, Tensor]] | None:
+        """:meth:`detect` on whole lattices: kernels, edges and τ_sim become (B·T·H·W,) labels and their sizes.
+
+        None where another backend than the kernels is asked for.
+        """
+        if self.backend != "auto":
+            return None
+
+        def labelled(kernel: ModuleType, edges: LatticeEdges, threshold: float) -> tuple[Tensor, Tensor]:
+            weights = [weight.flatten(0, 1) for weight in edges]
+            found: tuple[Tensor, Tensor] = kernel.lattice_components(*weights, threshold, edges.before.shape[1])
+            return found
+
+        return labelled
 
     def detect(self, graph: SpatioTemporalGraph) -> Tensor:
         """(V,) component of each vertex."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ..errors import check_number
+from ..graph.lattice import LatticeEdges
 from ..graph.spatiotemporal import SpatioTemporalGraph, on_grid
 from .base import DifferenceDetector
 
@@ -26,6 +29,16 @@ class Threshold(DifferenceDetector):
 
     def __post_init__(self) -> None:
         check_number("difference threshold", self.threshold, at_least=-1, at_most=1)
+
+    def on_lattice(self) -> Callable[[LatticeEdges], tuple[Tensor, Tensor]]:
+        """What calling it does, on whole lattices: their edges become (B, T, H, W) scores and marks."""
+
+        def scored(edges: LatticeEdges) -> tuple[Tensor, Tensor]:
+            past = torch.arange(edges.before.shape[1], device=edges.before.device)[:, None, None] > 0
+            score = torch.where(past, 1 - edges.before, 0.0)
+            return score, score > 1 - on_grid(self.threshold)
+
+        return scored
 
     def threshold_for(self, score: Tensor, graph: SpatioTemporalGraph) -> float:
         """1 − τ_diff: the same for every video."""

@@ -8,7 +8,7 @@ A plain number stands for the fixed one wherever a method is asked for: ``simila
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -69,6 +69,10 @@ class Fixed(SimilarityThreshold):
 
     def __post_init__(self) -> None:
         check_number("similarity_threshold", self.threshold, at_least=-1, at_most=1)
+
+    def on_lattice(self) -> Callable[[], float]:
+        """The threshold, which is known before there is a graph."""
+        return lambda: self.threshold
 
     def choose(self, graph: SpatioTemporalGraph, retention: float) -> ChosenThreshold:
         """The threshold as it is."""

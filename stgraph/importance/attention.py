@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -13,9 +14,11 @@ from .base import Evidence, Importance
 class LanguageModelAttention(Importance):
     """Head-mean attention of the last prompt token in an early LLM layer (paper, design 4, after FastV)."""
 
+    signal: ClassVar[str] = "llm_attention"
+
     def __call__(self, evidence: Evidence) -> Tensor:
         """(V,) attention received; needs the signal ``llm_attention``."""
-        return evidence.signals.require("llm_attention", "importance 'llm_attention'")[evidence.graph.token]
+        return evidence.signals.require(self.signal, "importance 'llm_attention'")[evidence.graph.token]
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class EncoderAttention(Importance):
     tokens).
     """
 
+    signal: ClassVar[str] = "encoder_attention"
+
     def __call__(self, evidence: Evidence) -> Tensor:
         """(V,) attention received; needs the signal ``encoder_attention``."""
-        return evidence.signals.require("encoder_attention", "importance 'encoder_attention'")[evidence.graph.token]
+        return evidence.signals.require(self.signal, "importance 'encoder_attention'")[evidence.graph.token]

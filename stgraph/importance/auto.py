@@ -27,6 +27,10 @@ class Auto(Importance):
     def __post_init__(self) -> None:
         build_groups(self)
 
+    def choices(self) -> tuple[Importance, ...]:
+        """Either attention, or the substitute."""
+        return LanguageModelAttention(), EncoderAttention(), self.substitute
+
     def resolve(self, signals: Signals) -> Importance:
         """The importance for these signals."""
         if signals.llm_attention is not None:

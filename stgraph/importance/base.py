@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -38,7 +39,13 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Importance(ABC):
-    """A score by which candidates are trimmed to the budget; fields are its parameters."""
+    """A score by which candidates are trimmed to the budget; fields are its parameters.
+
+    Attributes:
+        signal: the signal that is this score as it stands; None for a score that is computed.
+    """
+
+    signal: ClassVar[str | None] = None
 
     @abstractmethod
     def __call__(self, evidence: Evidence) -> Tensor:
@@ -47,3 +54,7 @@ class Importance(ABC):
     def resolve(self, signals: Signals) -> Importance:
         """The importance that is really used with these signals: itself, unless it chooses between others."""
         return self
+
+    def choices(self) -> tuple[Importance, ...]:
+        """All that :meth:`resolve` may choose between."""
+        return (self,)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..graph.lattice import LatticeEdges
 from ..kernels import places, snap, take
 from .base import Evidence, Importance
 
@@ -66,6 +68,10 @@ class Novelty(Importance):
     first stays and its repetitions go; a candidate with none before it counts 2, as if opposite.
     """
 
+    def on_lattice(self) -> Callable[[LatticeEdges, Tensor], Tensor]:
+        """:meth:`__call__` on whole lattices: from their edges and (B, T, H, W) bool candidates."""
+        return _novelty_on_lattice
+
     def __call__(self, evidence: Evidence) -> Tensor:
         """(V,) 1 − largest weight of an edge from an earlier candidate, in [0, 2], rounded as all that is ranked."""
         graph = evidence.graph
@@ -73,6 +79,16 @@ class Novelty(Importance):
         both = places(take(evidence.candidate, earlier) & take(evidence.candidate, later))
         closest = graph.edge_weight.new_full((graph.num_nodes,), -1.0)
         return snap(1 - closest.scatter_reduce(0, take(later, both), take(graph.edge_weight, both), "amax"))
+
+
+def _novelty_on_lattice(edges: LatticeEdges, candidate: Tensor) -> Tensor:
+    closest = torch.full_like(edges.left, -1)
+    for weight, axis in ((edges.left, 3), (edges.above, 2), (edges.before, 1)):
+        size = candidate.shape[axis] - 1
+        both = candidate.narrow(axis, 0, size) & candidate.narrow(axis, 1, size)
+        place = closest.narrow(axis, 1, size)
+        place.copy_(torch.maximum(place, torch.where(both, weight.narrow(axis, 1, size), -1)))
+    return snap(1 - closest)
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,15 @@ import torch
 from torch import Tensor
 
 from ..budget import ceil_share
+from ..community.components import ConnectedComponents
+from ..difference.threshold import Threshold
 from ..errors import StgraphError, check_number
+from ..graph.edges import SpatialEdges, TemporalEdges
+from ..graph.thresholds import Fixed
+from ..importance.graph import Novelty
 from ..kernels import gpu
 from ..tokens import FEATURE_DTYPES
-from .direct import find
+from .direct import Parts, find
 from .selection import verdict_of
 
 
@@ -82,10 +87,20 @@ def select_on_device(
         raise StgraphError(
             f"attention must hold one number for each of {videos} × {count} tokens, got {tuple(attention.shape)}"
         )
-    found = find(gpu, x, retention, similarity_threshold, difference_threshold)
+    novelty = Novelty()
+    parts = Parts(
+        SpatialEdges(),
+        TemporalEdges(),
+        Fixed(similarity_threshold),
+        ConnectedComponents(),
+        Threshold(difference_threshold),
+        novelty,
+    )
+    found = find(gpu, x, retention, parts)
     representative, event = found.representative.flatten(1), found.event.flatten(1)
     candidate = representative | event
-    importance = (found.novelty() if attention is None else attention).float().reshape(videos, count)
+    score = novelty.on_lattice()(found.edges, found.candidate) if attention is None else attention
+    importance = score.float().reshape(videos, count)
 
     # The budget takes candidates before others, each by importance, ties to the smaller index.
     order = torch.sort(_ascending(importance) + (candidate.long() << 33), dim=1, stable=True, descending=True)

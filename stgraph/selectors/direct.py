@@ -1,52 +1,62 @@
 """The paper's selection straight from the grid, without a graph in between.
 
 :class:`~stgraph.selectors.simdiff.STSimDiff` builds a graph because its parts can be swapped, and looks at it at many
-steps. With the parts of the paper on whole grids none of that is needed: edges stay where their tokens are, and
-everything is an operation on the grid. The result is the same.
+steps. Where all its parts know whole lattices (:mod:`stgraph.graph.lattice`), none of that is needed: edges stay where
+their tokens are, and everything is an operation on the grid. The result is the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..budget import ceil_shares
-from ..community.components import ConnectedComponents
-from ..difference.threshold import Threshold
-from ..graph.edges import SpatialEdges, TemporalEdges
+from ..community.base import CommunityDetector
+from ..difference.base import DifferenceDetector
+from ..graph.edges import SpatialBuilder, TemporalBuilder
+from ..graph.lattice import LatticeEdges, is_known, on_lattice
 from ..graph.spatiotemporal import on_grid
-from ..graph.thresholds import Fixed
-from ..importance.attention import EncoderAttention, LanguageModelAttention
-from ..importance.auto import Auto
-from ..importance.graph import Novelty
-from ..kernels import direct_kernels, places, snap, take
+from ..graph.thresholds import SimilarityThreshold
+from ..importance.base import Importance
+from ..kernels import direct_kernels, places, take
 from ..registry import registry
 from ..signals import Signals
 from ..tokens import VideoTokens, check_finite
-from .base import Clock, Ranking
-
-if TYPE_CHECKING:
-    from .simdiff import STSimDiff
-
-_PAPER = SpatialEdges(), TemporalEdges(), ConnectedComponents(), "both", "paper"
-
-_IMPORTANCES = Auto(), Novelty(), LanguageModelAttention(), EncoderAttention()
+from .base import Clock, Ranking, Selector
 
 
-def prepare_directly(selector: STSimDiff, tokens: VideoTokens) -> Callable[[Signals], Ranking] | None:
+class Parts(NamedTuple):
+    """What a selection is put together from."""
+
+    spatial: SpatialBuilder
+    temporal: TemporalBuilder
+    similarity_threshold: SimilarityThreshold
+    community: CommunityDetector
+    difference: DifferenceDetector
+    importance: Importance
+
+    @property
+    def known(self) -> bool:
+        """Whether all of them know whole lattices."""
+        return (
+            is_known(self.spatial, self.temporal)
+            and all(map(on_lattice, (self.similarity_threshold, self.community, self.difference)))
+            and all("signal" in vars(type(one)) or on_lattice(one) for one in self.importance.choices())
+        )
+
+
+def prepare_directly(
+    selector: Selector, parts: Parts, tokens: VideoTokens, *, protect_events: bool
+) -> Callable[[Signals], Ranking] | None:
     """What :meth:`STSimDiff.prepare` does; on a GPU without waiting for it but once, to see that all is finite.
 
-    None where the selector has other parts than the paper's, a grid has holes, or there are no kernels for it.
+    None where a part does not know lattices, a grid has holes, or there are no kernels for it.
     """
-    threshold, difference = selector.similarity_threshold, selector.difference
-    parts = selector.spatial, selector.temporal, selector.community, selector.similarity_edges, selector.preset
-    if parts != _PAPER or type(threshold) is not Fixed or type(difference) is not Threshold:
-        return None
-    if selector.importance not in _IMPORTANCES:
+    if not parts.known:
         return None
     kernels = direct_kernels(tokens.features)
     if kernels is None:
@@ -59,7 +69,7 @@ def prepare_directly(selector: STSimDiff, tokens: VideoTokens) -> Callable[[Sign
             return None
         lattices.append(lattice.detach()[None])
     clock = Clock()
-    found = [find(kernels, x, selector.retention, threshold.threshold, difference.threshold, clock) for x in lattices]
+    found = [find(kernels, x, selector.retention, parts, clock) for x in lattices]
     place = selector.visual(tokens)
     index = places(place) if tokens.device.type == "cpu" else None  # to count them would be to wait for a GPU
 
@@ -80,17 +90,18 @@ def prepare_directly(selector: STSimDiff, tokens: VideoTokens) -> Callable[[Sign
 
     def rank(signals: Signals) -> Ranking:
         clock = Clock()
-        method = selector.importance.resolve(signals)
+        method = parts.importance.resolve(signals)
         name = registry("importance").name_of(method)
-        if isinstance(method, Novelty):
-            score = per_token([part.novelty() for part in found], 0)
+        scored = on_lattice(method)
+        if scored is None:  # the signal as it stands
+            score = signals.require(str(method.signal), f"importance {name!r}")
         else:
-            score = signals.require(name, f"importance {name!r}")
+            score = per_token([scored(part.edges, part.candidate) for part in found], 0)
         clock.lap("importance")
         return Ranking(
             importance=score,
             candidate=representative.to(torch.uint8) + 2 * event.to(torch.uint8),
-            protected=event if selector.protect_events else None,
+            protected=event if protect_events else None,
             community=per_token(labels, -1),
             centrality=per_token([part.centrality for part in found], 0),
             difference=per_token([part.difference for part in found], 0),
@@ -112,60 +123,37 @@ class Found(NamedTuple):
     representative: Tensor
     event: Tensor
     difference: Tensor
-    left: Tensor
-    above: Tensor
-    before: Tensor
+    edges: LatticeEdges
 
-    def novelty(self) -> Tensor:
-        """(B, T, H, W) 1 − the largest weight of an edge from an earlier candidate, as
-        :class:`~stgraph.importance.graph.Novelty`.
-        """
-        candidate = self.representative | self.event
-        closest = torch.full_like(self.left, -1)
-        for weight, axis in ((self.left, 3), (self.above, 2), (self.before, 1)):
-            size = candidate.shape[axis] - 1
-            both = candidate.narrow(axis, 0, size) & candidate.narrow(axis, 1, size)
-            place = closest.narrow(axis, 1, size)
-            place.copy_(torch.maximum(place, torch.where(both, weight.narrow(axis, 1, size), -1)))
-        return snap(1 - closest)
+    @property
+    def candidate(self) -> Tensor:
+        """(B, T, H, W) bool, representatives and events."""
+        return self.representative | self.event
 
 
-def find(
-    kernels: ModuleType,
-    x: Tensor,
-    retention: float,
-    similarity_threshold: float,
-    difference_threshold: float,
-    clock: Clock | None = None,
-) -> Found:
+def find(kernels: ModuleType, x: Tensor, retention: float, parts: Parts, clock: Clock | None = None) -> Found:
     """Communities, representatives and events of (B, T, H, W, d) videos; nothing is read back from a GPU."""
     clock = clock or Clock()
-    videos, frames, height, width, _ = x.shape
-    shape = (videos, frames, height, width)
-    grid = x.flatten(0, 1)
-    least = on_grid(similarity_threshold)
-    norm, left, above, before = kernels.lattice(grid, frames)
+    shape, grid = x.shape[:4], x.flatten(0, 1)
+    threshold, community, difference = (
+        on_lattice(part) for part in (parts.similarity_threshold, parts.community, parts.difference)
+    )
+    assert threshold is not None
+    assert community is not None
+    assert difference is not None
+    norm, *weights = kernels.lattice(grid, shape[1])
+    edges = LatticeEdges(*(weight.view(shape) for weight in weights))
     features, rows = _as_rows(grid)
     clock.lap("graph")
-    labels, sizes = kernels.lattice_components(left, above, before, least, frames)
+    labels, sizes = community(kernels, edges, on_grid(threshold()))
     clock.lap("community")
     centrality = kernels.community_centrality(features, norm.flatten(), rows, labels, sizes)
     shares = ceil_shares(retention, sizes, len(labels))
     representative = kernels.community_ranks(labels, sizes, centrality) < take(shares, labels)
     clock.lap("centrality")
-    past = torch.arange(frames, device=x.device)[:, None, None] > 0
-    difference = torch.where(past, 1 - before.view(shape), 0.0)
-    return Found(
-        norm.view(shape),
-        labels.view(shape),
-        centrality.view(shape),
-        representative.view(shape),
-        difference > 1 - on_grid(difference_threshold),
-        difference,
-        left.view(shape),
-        above.view(shape),
-        before.view(shape),
-    )
+    score, event = difference(edges)
+    by_place = [value.view(shape) for value in (norm, labels, centrality, representative)]
+    return Found(*by_place, event, score, edges)
 
 
 def _as_rows(grid: Tensor) -> tuple[Tensor, Tensor]:

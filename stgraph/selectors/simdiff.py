@@ -23,7 +23,7 @@ from ..registry import group_field, registry
 from ..signals import Signals
 from ..tokens import VideoTokens
 from .base import Clock, Ranking, Selector
-from .direct import prepare_directly
+from .direct import Parts, prepare_directly
 from .release import fine_centrality, fine_ranks, representatives, strict_in_space
 from .rounds import BUDGET_RULES, BudgetRule, LayerBudget
 
@@ -163,11 +163,18 @@ class STSimDiff(Selector):
 
     def prepare(self, tokens: VideoTokens) -> Callable[[Signals], Ranking]:
         """The candidates, whose importance alone may need signals."""
-        rank = prepare_directly(self, tokens) if type(self) is STSimDiff else None
+        rank = self._prepare_directly(tokens) if type(self) is STSimDiff else None
         if rank is not None:
             return rank
         found = self.analyse(tokens)
         return lambda signals: self._rank(tokens, found, signals)
+
+    def _prepare_directly(self, tokens: VideoTokens) -> Callable[[Signals], Ranking] | None:
+        if self.preset != "paper" or self.similarity_edges != "both":
+            return None
+        threshold: SimilarityThreshold = registry("similarity_threshold").build(self.similarity_threshold)
+        parts = Parts(self.spatial, self.temporal, threshold, self.community, self.difference, self.importance)
+        return prepare_directly(self, parts, tokens, protect_events=self.protect_events)
 
     @property
     def natural_trim(self) -> Literal["before", "inside"]:

@@ -19,7 +19,6 @@ from stgraph.difference.threshold import Threshold
 from stgraph.importance import IMPORTANCES
 from stgraph.kernels import gpu, reference
 from stgraph.selectors.device import select_on_device
-from stgraph.selectors.direct import prepare_directly
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -176,7 +175,7 @@ def test_simdiff_is_prepared_on_the_device(sizes, newline, data):
     signals = Signals(llm_attention=attention)
     with kernels.use("triton"):
         found = selector(tokens, signals)
-        assert prepare_directly(selector, tokens) is not None
+        assert selector._prepare_directly(tokens) is not None
     with kernels.use("reference"):
         wanted = selector(tokens, signals)
     assert found.digest == wanted.digest
@@ -187,14 +186,14 @@ def test_simdiff_is_prepared_on_the_device(sizes, newline, data):
 
 def test_other_parts_and_holes_are_left_to_the_general_way():
     tokens = VideoTokens.from_grid(whole_numbers((2, 3, 3, 4), 0))
-    assert prepare_directly(STSimDiff(community=COMMUNITIES.build("louvain")), tokens) is None
-    assert prepare_directly(STSimDiff(importance=IMPORTANCES.build("norm")), tokens) is None
-    assert prepare_directly(STSimDiff(similarity_threshold="otsu"), tokens) is None
-    assert prepare_directly(STSimDiff(preset="release"), tokens) is None
-    assert prepare_directly(STSimDiff(), tokens.take(torch.arange(1, 18, device=DEVICE))) is None
+    assert STSimDiff(community=COMMUNITIES.build("louvain"))._prepare_directly(tokens) is None
+    assert STSimDiff(importance=IMPORTANCES.build("norm"))._prepare_directly(tokens) is None
+    assert STSimDiff(similarity_threshold="otsu")._prepare_directly(tokens) is None
+    assert STSimDiff(preset="release")._prepare_directly(tokens) is None
+    assert STSimDiff()._prepare_directly(tokens.take(torch.arange(1, 18, device=DEVICE))) is None
     tokens.features[7, 2] = torch.nan
     with pytest.raises(StgraphError, match="video 0, frame 0 hold NaN"):
-        prepare_directly(STSimDiff(), tokens)
+        STSimDiff()._prepare_directly(tokens)
 
 
 def test_a_share_with_many_digits_is_exact():
