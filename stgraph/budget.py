@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from functools import lru_cache
+from typing import Final
 
 import torch
 from torch import Tensor
 
-DIGITS = 12
+DIGITS: Final = 12
 """Decimal digits behind the point to which shares are taken: 1 − 0.7, which Python prints as 0.30000000000000004, is
 meant as 0.3."""
 
@@ -52,7 +53,8 @@ def share_of(tokens: int, count: int) -> float:
         tokens: 1 to ``count``.
         count: up to 10⁶.
     """
-    return tokens * 10**DIGITS // count / 10**DIGITS
+    steps: int = 10**DIGITS
+    return (tokens * steps // count) / steps
 
 
 def evenly_spaced(count: int, budget: int) -> Tensor:

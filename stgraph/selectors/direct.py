@@ -152,8 +152,15 @@ def find(kernels: ModuleType, x: Tensor, retention: float, parts: Parts, clock: 
     representative = kernels.community_ranks(labels, sizes, centrality) < take(shares, labels)
     clock.lap("centrality")
     score, event = difference(edges)
-    by_place = [value.view(shape) for value in (norm, labels, centrality, representative)]
-    return Found(*by_place, event, score, edges)
+    return Found(
+        norm.view(shape),
+        labels.view(shape),
+        centrality.view(shape),
+        representative.view(shape),
+        event,
+        score,
+        edges,
+    )
 
 
 def _as_rows(grid: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..reference import decimal
-
 
 def fine(value: float) -> float:
     """Numbers are compared in steps of 2⁻³⁶."""
