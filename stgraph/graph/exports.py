@@ -99,6 +99,8 @@ def from_pyg(data: Any) -> dict[str, Any]:
     coords = _positions(data, batch)
     edge_index, edge_weight, edge_kind = _simple_edges(data, index.sort(0).values, coords, batch)
     features = _tensor(data, "x")
+    if features is not None and features.ndim == 1 and _has_places(data):
+        features = None  # in our own exports x and y are where a vertex is drawn
     if features is None:
         features = torch.empty(nodes, 0, dtype=torch.float32, device=device)
     if features.ndim != 2 or len(features) != nodes or not features.is_floating_point():
@@ -268,12 +270,17 @@ def _first(data: Any, names: tuple[str, ...], shape: tuple[int, ...] | None = No
     return next((value for value in found if value is not None), None)
 
 
+def _has_places(data: Any) -> bool:
+    """Whether the data has the places of our own exports."""
+    return all(isinstance(getattr(data, name, None), Tensor) for name in ("frame", "row", "column"))
+
+
 def _positions(data: Any, batch: Tensor) -> Tensor:
     """(V, 3) int64 (frame, row, column), checked to be in raster order within each video."""
     if bool((batch[1:] < batch[:-1]).any()) or (len(batch) and int(batch[0]) < 0):
         raise StgraphError("data.batch must be ascending video numbers from 0; sort the vertices by video")
     position = _tensor(data, "pos")
-    if position is None and all(isinstance(getattr(data, name, None), Tensor) for name in ("frame", "row", "column")):
+    if position is None and _has_places(data):
         position = torch.stack([data.frame, data.row, data.column], 1)
     if position is None:
         coords = torch.zeros(len(batch), 3, dtype=torch.int64, device=batch.device)
