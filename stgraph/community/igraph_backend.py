@@ -25,8 +25,9 @@ def igraph_graph(edges: EdgeList, method: str) -> Any:
 def seeded(seed: int) -> Iterator[None]:
     """igraph draws from a generator of its own inside the block, whatever else in the process is random.
 
-    Calls from several threads wait for each other here. At the end the generator that served before is put back, in
-    the state that it was in: Python's ``random`` module (igraph's default), a :class:`random.Random`, or igraph's own.
+    Calls from several threads wait for each other here. At the end the generator that served before is put back:
+    Python's ``random`` module (igraph's default) in the state that it was in, a :class:`random.Random` a few numbers
+    further on, or igraph's own.
     """
     import igraph
 
@@ -40,7 +41,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def _generator(igraph: Any) -> Any:
-    """What igraph draws from, in the state that it is in; None for its own, as in threads that it has not seen before.
+    """What igraph draws from; None for its own, as in threads that it has not seen before.
 
     igraph has no function that says so. But it can be made to draw, and what it draws from changes its state.
     """
