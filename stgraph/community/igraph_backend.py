@@ -47,7 +47,8 @@ def _generator(igraph: Any) -> Any:
     """
     if _is_drawn_from(igraph, random):
         return random
-    # What was set is alive, or igraph could not draw from it. By type(), as some objects warn when asked for their class.
+    # What was set is alive, or igraph could not draw from it. By type(), as some objects warn when asked for their
+    # class.
     alive = [g for g in gc.get_objects() if issubclass(type(g), random.Random) and type(g) is not random.SystemRandom]
     return next((g for g in alive if _is_drawn_from(igraph, g)), None)
 
