@@ -104,6 +104,37 @@ class Clip:
             return shares(self.retention, self.sizes)
         return [ceil_share(self.retention, size) for size in self.sizes]
 
+    def by_position(self) -> Tensor:
+        """(T, P) int64 the token of every frame that has tokens at each position that any has, −1 where it has none."""
+        _, position = self.place().unique(return_inverse=True)
+        table = torch.full((len(self.frames), int(position.max()) + 1), -1, dtype=torch.int64, device=position.device)
+        for number, frame in enumerate(self.frames):
+            table[number, position[frame]] = torch.arange(frame.start, frame.stop, device=position.device)
+        return table
+
+    def likeness(self, table: Tensor, before: int, now: int) -> Tensor:
+        """(n,) float64 cosine of each token of one frame with the same position of another, −2 where it has none.
+
+        Args:
+            table: see :meth:`by_position`.
+            before: number of the other frame.
+            now: number of the frame.
+        """
+        here = table[now][table[now] >= 0]
+        there = table[before][table[now] >= 0]
+        cosine = torch.full((len(here),), -2.0, dtype=torch.float64, device=here.device)
+        both = there >= 0
+        cosine[both] = pair_cosines(self.features[here[both]], self.features[there[both]])
+        return cosine
+
+    def stillness(self, table: Tensor) -> Tensor:
+        """(T − 1, P) float64 cosine of each position with that of the next frame, −2 where one of them has no token."""
+        still = torch.full((len(table) - 1, table.shape[1]), -2.0, dtype=torch.float64, device=table.device)
+        for number in range(1, len(table)):
+            there = table[number] >= 0
+            still[number - 1, there] = self.likeness(table, number - 1, number)
+        return still
+
     def place(self) -> Tensor:
         """(n,) int64 position of each token in its frame, the same number for the same row and column."""
         return self.coords[:, 1] * (int(self.coords[:, 2].max()) + 1) + self.coords[:, 2]
