@@ -128,6 +128,8 @@ def _clusters(size: int, share: float) -> int:
 def _run(labels: list[int | None], start: int, step: int) -> int:
     """Frames of one label from ``start`` on in one direction; 0 beyond the ends."""
     length = 0
-    while 0 <= start < len(labels) and labels[start] is not None and (not length or labels[start] == labels[start - step]):
+    while (
+        0 <= start < len(labels) and labels[start] is not None and (not length or labels[start] == labels[start - step])
+    ):
         length, start = length + 1, start + step
     return length

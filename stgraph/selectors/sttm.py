@@ -55,10 +55,10 @@ class Nodes(NamedTuple):
 class STTM(VideoSelector):
     """STTM (Hyun et al., ICCV 2025, arXiv 2507.07990): multi-granular spatial and then temporal merging.
 
-    Followed: each frame is a quadtree of 2 × 2 averages; where a side is odd its first row or column is on its own. From
-    level ``root`` down, a node stays if its cosine to each of its four children reaches a threshold; in the place of a
-    child that an odd level lacks stands the first node of the level below. Nodes of adjacent frames of which one covers
-    the other are a pair if their cosine reaches another threshold. Pairs are joined by their smallest number, round by
+    Followed: each frame is a quadtree of 2 × 2 averages; where a side is odd its first row or column is on its own.
+    From level ``root`` down, a node stays if its cosine to each of its four children reaches a threshold; in the place
+    of a child that an odd level lacks stands the first node of the level below. Nodes of adjacent frames of which one
+    covers the other are a pair if their cosine reaches another threshold. Pairs are joined by their smallest number, round by
     round, until numbers stand for themselves, which is before all chains are joined; what has one number becomes the
     plain mean of its nodes. The thresholds decide how many stay: ``count="published"``.
 
@@ -148,7 +148,7 @@ def _parents(height: int, width: int, device: torch.device) -> Tensor:
 
 
 def _likeness(mean: Tensor, below: Tensor, parent: Tensor, filled: Tensor) -> Tensor:
-    """(T, nodes) float64, the least cosine of each node to its four children, the first node of all for missing ones."""
+    """(T, nodes) float64, the least cosine of each node to four children, the first node of all for missing ones."""
     frames, count = mean.shape[:2]
     least = torch.full((frames, count), torch.inf, dtype=torch.float64, device=mean.device)
     children, index = torch.bincount(parent.flatten(), minlength=count), parent.flatten()

@@ -23,11 +23,13 @@ from .signals import random_signals
 OWN = ("simdiff", "importance", "sim_spatial", "sim_temporal", "sim", "diff", "random", "uniform")
 PEERS = tuple(name for name in SELECTORS if name not in OWN)
 ATTENTION = ("fastv", "fastervlm", "visionzip", "prumerge", "prumerge_plus", "framefusion", "fastvid", "flashvid")
+ATTENTION += ("holitom", "pyramiddrop", "sparsevlm")
 KEYS = ("visionzip", "prumerge", "prumerge_plus", "dart")
 MEANS = ("framefusion", "fastvid", "llava_scissor", "flashvid_trees", "segment_peaks")
+MEANS += ("holitom", "prunevid", "pooled_frames", "fewer_pooled_frames")
 """Methods by which kept tokens become weighted means."""
-DENSITY = ("fastvid", "flashvid")
-MERGING = (*MEANS, "visionzip", "prumerge", "prumerge_plus", "flashvid")
+DENSITY = ("fastvid", "flashvid", "holitom", "prunevid", "sparsevlm")
+MERGING = (*MEANS, "visionzip", "prumerge", "prumerge_plus")
 
 
 # -- merging ----------------------------------------------------------------------------------------------------------
@@ -294,3 +296,70 @@ def test_attention_decides_where_nothing_else_does():
     frames = [sorted(range(36 * t, 36 * t + 36), key=lambda i: -encoder[i])[:9] for t in range(8)]
     found = SELECTORS.build({"name": "fastervlm", "retention": 0.25})(tokens, signals)
     assert found.indices.tolist() == sorted(i for frame in frames for i in frame)
+
+
+# -- plain downsampling, and methods one after the other --------------------------------------------------------------
+
+
+def test_fewer_frames_are_whole_and_evenly_spaced():
+    tokens = VideoTokens.from_grid(features(8, 3, 4, 16, seed=1))
+    found = SELECTORS.build({"name": "fewer_frames", "retention": 0.25})(tokens)
+    assert torch.bincount(found.indices // 12, minlength=8).tolist() == [0, 0, 12, 0, 0, 0, 12, 0]
+    more = SELECTORS.build({"name": "fewer_frames", "retention": 0.3})(tokens)
+    assert torch.bincount(more.indices // 12, minlength=8).sort(descending=True).values.tolist()[:4] == [12, 12, 5, 0]
+
+
+def test_pooled_frames_are_averages_of_a_smaller_grid():
+    x = features(3, 4, 6, 16, seed=2)
+    selection = SELECTORS.build({"name": "pooled_frames", "retention": 0.25})(VideoTokens.from_grid(x))
+    pooled = torch.nn.functional.adaptive_avg_pool2d(x.permute(0, 3, 1, 2), (2, 3)).permute(0, 2, 3, 1)
+    rows = selection.apply(x.flatten(0, 2))
+    torch.testing.assert_close(rows.sort(0).values, pooled.flatten(0, 2).sort(0).values)
+
+
+def test_both_pools_some_frames():
+    tokens = VideoTokens.from_grid(features(16, 4, 4, 16, seed=2))
+    selection = SELECTORS.build({"name": "fewer_pooled_frames", "retention": 0.25})(tokens)
+    counts = torch.bincount(selection.indices // 16, minlength=16)
+    assert counts[counts > 0].tolist() == [8] * 8
+    taken = torch.bincount(selection.merge_target[selection.merge_target >= 0] // 16, minlength=16)
+    assert taken[counts > 0].tolist() == [8] * 8
+
+
+@pytest.mark.parametrize("first_name", ["flashvid_trees", "fastvid", "evs", "pooled_frames"])
+@pytest.mark.parametrize("second_name", ["divprune", "visionzip", "segment_peaks", "llava_scissor"])
+def test_a_sequence_is_one_method_after_the_other(first_name, second_name):
+    tokens, signals = agreement.video("a0").tokens()
+    spec = {"name": "sequence", "first": first_name, "second": second_name, "first_retention": 0.5, "retention": 0.2}
+    both = SELECTORS.build(spec)(tokens, signals)
+    assert len(both) == 58
+    one = SELECTORS.build({"name": first_name, "retention": 0.5})(tokens, signals)
+    left = dataclasses.replace(tokens.take(one.indices), features=one.apply(tokens.features))
+    two = SELECTORS.build({"name": second_name, "retention": 57.5 / len(one)})(left, signals.take(one.indices))
+    assert both.indices.tolist() == one.indices[two.indices].tolist()
+    torch.testing.assert_close(both.apply(tokens.features), two.apply(left.features), atol=1e-5, rtol=1e-5)
+
+
+def test_a_question_changes_what_is_kept():
+    tokens, signals = agreement.video("b0").tokens()
+    text = signals.question[0]
+    other = text._replace(states=-text.states.flip(0))
+    for name in ("cdpruner", "dart"):
+        selector = SELECTORS.build({"name": name, "retention": 0.2})
+        assert selector.reads_question
+        a, b = selector(tokens, signals), selector(tokens, dataclasses.replace(signals, question=(other,)))
+        assert a.digest != b.digest
+
+
+def test_the_differential_drop_follows_its_threshold():
+    tokens, _ = agreement.video("b0").tokens()
+    x = torch.nn.functional.normalize(tokens.features.double().view(16, 49, -1), dim=-1)
+    expected = torch.cat([torch.ones(1, 49, dtype=torch.bool), (x[1:] * x[:-1]).sum(-1) <= 0.5]).flatten()
+    assert torch.equal(SELECTORS.build({"name": "dtd", "count": "published"})(tokens).mask, expected)
+
+
+@pytest.mark.parametrize("name", ["llava_scissor", "sttm", "prunevid", "holitom", "dycoke", "prumerge_plus"])
+@pytest.mark.parametrize("retention", [0.05, 0.35, 0.8])
+def test_thresholds_are_found_that_fit_the_budget(name, retention):
+    tokens, signals = agreement.video("c0").tokens()
+    assert len(SELECTORS.build({"name": name, "retention": retention})(tokens, signals)) == round(960 * retention)
