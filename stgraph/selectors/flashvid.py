@@ -21,7 +21,7 @@ Picking = Literal["attention_diversity", "attention_diversity_event"]
 
 @dataclass(frozen=True, kw_only=True)
 class FlashVID(AttentionSelector):
-    """FlashVID (2026, arXiv 2602.08024): a part picked for attention and diversity, the rest merged in trees.
+    """FlashVID (2026, github.com/Fanziyang-v/FlashVID): a part is picked, and the rest merged in trees.
 
     Followed, for every segment of similar frames: of the B tokens of a frame ⌈α·B⌉ are picked one after the other,
     that with the largest smallest product of distance to the picked ones, attention and (in v2) mean product with the

@@ -24,7 +24,7 @@ CUT = -5000.0
 
 @dataclass(frozen=True, kw_only=True)
 class ForestPrune(VideoSelector):
-    """ForestPrune (2026): each frame is halved, and what is left is a forest that is kept from its roots down.
+    """ForestPrune (2026, github.com/luminousllsa/ForestPrune): half of each frame, as a forest kept from its roots.
 
     Followed: in each frame the tokens that a walk of 5 steps over its similarities reaches most, weighted by their
     length, are kept, half of them. A token then joins the tree of the most similar token of any earlier frame within a

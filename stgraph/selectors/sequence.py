@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ..budget import ceil_share
 from ..errors import StgraphError, check_number
+from ..kernels import norms
 from ..registry import group_field
 from ..signals import Signals
-from ..tokens import VideoTokens
+from ..tokens import VideoTokens, check_finite
 from .base import Ranking, Selector
 from .rounds import Round, Rounds, Step, last_step
 from .selection import Blend, Selection
@@ -59,6 +60,8 @@ class Sequence(Selector):
         """The tokens that both keep."""
         keep = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
         score = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
+        places = self.visual(tokens).nonzero()[:, 0]
+        check_finite(norms(tokens.features, places), tokens.coords[places], tokens.batch[places])
         blends, notes, merges = [Blend.empty(tokens.device)], [], False
         offsets = tokens.offsets
         for video in range(tokens.num_videos):

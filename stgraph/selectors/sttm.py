@@ -58,8 +58,8 @@ class STTM(VideoSelector):
     Followed: each frame is a quadtree of 2 × 2 averages; where a side is odd its first row or column is on its own.
     From level ``root`` down, a node stays if its cosine to each of its four children reaches a threshold; in the place
     of a child that an odd level lacks stands the first node of the level below. Nodes of adjacent frames of which one
-    covers the other are a pair if their cosine reaches another threshold. Pairs are joined by their smallest number, round by
-    round, until numbers stand for themselves, which is before all chains are joined; what has one number becomes the
+    covers the other are a pair if their cosine reaches another threshold. Pairs are joined by their smallest number,
+    round by round, until numbers stand for themselves, which is before all chains are joined; what has one number becomes the
     plain mean of its nodes. The thresholds decide how many stay: ``count="published"``.
 
     Departures: the method runs on the tokens that enter the LLM, where theirs takes the hidden states of layer 2. Rows
