@@ -122,7 +122,7 @@ def quality(path: Path, names: list[str], retentions: list[float], frames: int, 
         mean = statistics.fmean(q.coverage for q in found)
         rows.append((mean, (f"{name} *" if asked else name, *figures)))
     rows.sort(key=lambda row: -row[0])
-    titles = ["coverage", "error", *(["recall"] if known else [])]
+    titles = ["coverage", "error", *(["recall"] if known is not None else [])]
     header = [f"{title} {r:g}" if r == retentions[0] else f"{r:g}" for title in titles for r in retentions]
     title = f"{path.name}: {len(tokens)} tokens of {tokens.features.shape[1]}, {frames} frames"
     return f"{title}\n\n" + markdown(["selector", *header], [row for _, row in rows])

@@ -59,8 +59,8 @@ class STTM(VideoSelector):
     From level ``root`` down, a node stays if its cosine to each of its four children reaches a threshold; in the place
     of a child that an odd level lacks stands the first node of the level below. Nodes of adjacent frames of which one
     covers the other are a pair if their cosine reaches another threshold. Pairs are joined by their smallest number,
-    round by round, until numbers stand for themselves, which is before all chains are joined; what has one number becomes the
-    plain mean of its nodes. The thresholds decide how many stay: ``count="published"``.
+    round by round, until numbers stand for themselves, which is before all chains are joined; what has one number
+    becomes the plain mean of its nodes. The thresholds decide how many stay: ``count="published"``.
 
     Departures: the method runs on the tokens that enter the LLM, where theirs takes the hidden states of layer 2. Rows
     keep the position of their node, where theirs numbers them anew from 0. Positions that hold no token count in no
