@@ -121,7 +121,7 @@ class HoliTom(AttentionSelector):
         others = torch.bincount(member, minlength=len(centre)) - 1
         own = torch.zeros(len(static), dtype=torch.bool, device=static.device)
         own[centre] = True
-        anchor = torch.where(others > 0, self.anchor_weight, 1.0).double()[member]
+        anchor = torch.ones_like(others, dtype=torch.float64).masked_fill(others > 0, self.anchor_weight)[member]
         weight = torch.where(own, anchor, (1 - anchor) / others.clamp(min=1)[member]) / length
         head = static[centre[member], 0]
         return Blend(
