@@ -1,0 +1,64 @@
+"""The curve of a training: accuracy on the training batches, by type of question.
+
+python -m experiments.benchmark.curve runs/train/log.jsonl curve.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from .questions import TYPES
+
+CHANCE = {"exists": 0.5, "order": 0.5, "direction": 0.5, "before": 0.5}
+"""Of the types with two options; the others have four."""
+
+
+def read(path: Path) -> list[dict[str, float]]:
+    """The lines of a log that tell of training, in order; what was trained again after a stop counts once."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    kept: dict[int, dict[str, float]] = {}
+    for line in lines:
+        if "rate" in line:
+            kept = {step: earlier for step, earlier in kept.items() if step < line["step"]}
+            kept[int(line["step"])] = line
+    return list(kept.values())
+
+
+def draw(lines: list[dict[str, float]], path: Path) -> None:
+    """One small picture for each type: accuracy against minutes, chance as a dashed line, long clips shaded."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    minutes = [line["seconds"] / 60 for line in lines]
+    figure, axes = plt.subplots(4, 4, figsize=(11, 8), sharex=True, sharey=True, layout="constrained")
+    for kind, axis in zip(TYPES, axes.flat, strict=True):
+        seen = [(minute, line[kind]) for minute, line in zip(minutes, lines, strict=True) if kind in line]
+        axis.plot(*zip(*seen, strict=True), color="#0072b2", linewidth=1.5)
+        axis.axhline(CHANCE.get(kind, 0.25), color="0.5", linestyle="--", linewidth=1)
+        for before, line, minute in zip([0.0, *minutes], lines, minutes, strict=False):
+            if line["frames"] > 8:
+                axis.axvspan(before, minute, color="0.92", linewidth=0)
+        axis.set_title(kind, fontsize=10)
+        axis.set_ylim(0, 1.02)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("minutes of training on one thread (grey: batches of 16 and 32 frames)")
+    figure.supylabel("accuracy on training batches, moving average")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Draw the curve of a log."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("log", type=Path)
+    parser.add_argument("picture", type=Path)
+    told = parser.parse_args(arguments)
+    draw(read(told.log), told.picture)
+
+
+if __name__ == "__main__":
+    main()
