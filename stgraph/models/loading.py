@@ -107,9 +107,10 @@ def load_model(
     family = next((name for name, composed in COMPOSED.items() if composed.published(config)), None)
     if family is None and kind not in MODELS:
         known = sorted({*MODELS, *(name for composed in COMPOSED.values() for name in composed.kinds)})
-        named = ", ".join(config.get("architectures") or ["which names no class"])
+        classes = config.get("architectures") or []
+        named = f" and class {', '.join(classes)}" if classes else ""
         raise StgraphError(
-            f"{name_or_folder} is a model of type {kind!r} ({named}), which is no video LLM that is known; known are "
+            f"{name_or_folder} is a model of type {kind!r}{named}, which is no video LLM that stgraph knows; it knows "
             f"{', '.join(known)}, and docs/models.md tells how to add one"
         )
     folder = model_folder(name_or_folder)

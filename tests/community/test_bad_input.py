@@ -12,7 +12,7 @@ import torch
 
 from stgraph import StgraphError
 from stgraph.community import COMMUNITIES
-from stgraph.optional import require
+from stgraph.optional import install_hint, require
 
 from .graphs import SMALL, graph_of
 
@@ -110,7 +110,7 @@ def test_a_missing_library_is_one_sentence_with_the_command(spec, library, extra
         COMMUNITIES.build(spec)(SMALL["planted"]())
     message = str(error.value)
     assert f"needs the library {library}, which is not installed" in message
-    assert message.endswith(f'pip install "stgraph-simdiff[{extra}]"')
+    assert message.endswith(install_hint(extra))
 
 
 def test_a_broken_library_says_what_is_wrong(tmp_path, monkeypatch):

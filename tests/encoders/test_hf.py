@@ -480,7 +480,7 @@ def test_cuda_that_is_not_there(saved: Saved, monkeypatch: pytest.MonkeyPatch) -
 def test_without_transformers_the_install_command_is_said(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = saved("clip")
     monkeypatch.setitem(sys.modules, "transformers", None)
-    refused(HuggingFace(str(folder)), 'pip install "stgraph-simdiff[models]"')
+    refused(HuggingFace(str(folder)), 'pip install "stgraph-simdiff[models]')
 
 
 def test_the_grid_constants_fit_the_towers() -> None:

@@ -249,7 +249,7 @@ def test_missing_library_is_one_sentence(monkeypatch, export, library):
 
     monkeypatch.setattr("importlib.import_module", absent)
     with pytest.raises(
-        StgraphError, match=rf'{export} needs the library {library}.*pip install "stgraph-simdiff\[graph\]"'
+        StgraphError, match=rf'{export} needs the library {library}.*pip install "stgraph-simdiff\[graph\]'
     ):
         getattr(small_graph(), export)()
 
