@@ -124,7 +124,7 @@ def cases() -> Iterator[Any]:
                 yield pytest.param(family, way, trim, id=f"{family}-{way.__name__}-{trim}", marks=marks)
 
 
-@pytest.mark.parametrize(("family", "way", "trim"), cases())
+@pytest.mark.parametrize(("family", "way", "trim"), list(cases()))
 def test_every_way_equals_the_masked_run(family, way, trim):
     out, inputs, selection, positions = way(family, trim)
     hidden = hidden_columns(inputs, selection, trim, TRIM_LAYER)
