@@ -10,19 +10,22 @@ from typing import Final
 import torch
 from torch import Tensor
 
-DIGITS: Final = 12
-"""Decimal digits behind the point to which shares are taken: 1 − 0.7, which Python prints as 0.30000000000000004, is
-meant as 0.3."""
+SLACK: Final = Fraction(1, 10**12)
+"""How far a share may be off: 1 − 0.7, which Python prints as 0.30000000000000004, is meant as 0.3."""
 
 
 def ceil_share(share: float, count: int) -> int:
-    """⌈share · count⌉ in exact arithmetic, ``share`` being the nearest decimal number of :data:`DIGITS` digits."""
-    return math.ceil(exact_share(share) * count)
+    """⌈share · count⌉ in exact arithmetic; a share that is above the right one by no more than :data:`SLACK` gives the
+    same.
+    """
+    return math.ceil(_low(share) * count)
 
 
 def floor_share(share: float, count: int) -> int:
-    """⌊share · count⌋ in exact arithmetic, ``share`` being the nearest decimal number of :data:`DIGITS` digits."""
-    return math.floor(exact_share(share) * count)
+    """⌊share · count⌋ in exact arithmetic; a share that is below the right one by no more than :data:`SLACK` gives the
+    same.
+    """
+    return math.floor((exact_share(share) + SLACK) * count)
 
 
 def ceil_shares(share: float, counts: Tensor, most: int | None = None) -> Tensor:
@@ -34,7 +37,7 @@ def ceil_shares(share: float, counts: Tensor, most: int | None = None) -> Tensor
         most: counts are from 0 to this; None looks, which waits for a GPU.
     """
     bound = most if most is not None else int(counts.abs().max()) if counts.numel() else 0
-    exact = exact_share(share)
+    exact = _low(share)
     if exact.numerator * bound + exact.denominator < 2**63:
         return torch.div(counts * exact.numerator + exact.denominator - 1, exact.denominator, rounding_mode="floor")
     # The share has so many digits that int64 would overflow: compute one count at a time with Python's integers.
@@ -44,7 +47,7 @@ def ceil_shares(share: float, counts: Tensor, most: int | None = None) -> Tensor
 
 
 def share_of(tokens: int, count: int) -> float:
-    """The share that ``tokens`` are of ``count``, rounded down to :data:`DIGITS` decimals.
+    """The share that ``tokens`` are of ``count``, rounded down to 12 decimals.
 
     So ⌈share · count⌉ is exactly ``tokens``, where the nearest decimal may lie just above the quotient, and one token
     more would stay. Of a part of the ``count``, as many stay as by the quotient itself.
@@ -53,7 +56,7 @@ def share_of(tokens: int, count: int) -> float:
         tokens: 1 to ``count``.
         count: up to 10⁶.
     """
-    steps: int = 10**DIGITS
+    steps: int = 10**12
     return (tokens * steps // count) / steps
 
 
@@ -65,7 +68,12 @@ def evenly_spaced(count: int, budget: int) -> Tensor:
 
 @lru_cache(maxsize=64)
 def exact_share(share: float) -> Fraction:
-    """``share`` as the nearest decimal number of :data:`DIGITS` digits."""
-    exact = Fraction(repr(float(share)))
-    near = Fraction(round(exact * 10**DIGITS), 10**DIGITS)
-    return near or exact  # a share that small is taken as it is: it is more than nothing
+    """The decimal number that Python prints for ``share``."""
+    return Fraction(repr(float(share)))
+
+
+@lru_cache(maxsize=64)
+def _low(share: float) -> Fraction:
+    """``share`` less the slack; one that is as small as the slack is taken as it is, for it is more than nothing."""
+    exact = exact_share(share)
+    return exact - SLACK if exact > 2 * SLACK else exact

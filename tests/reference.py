@@ -15,9 +15,9 @@ TOLERANCE = 2e-5  # two centralities closer than this may be ranked either way
 
 
 def decimal(share: float) -> Fraction:
-    """A share as the decimal number of 12 digits that it means."""
-    near = Fraction(f"{share:.12f}")
-    return near or Fraction(repr(share))
+    """A share whose product with a count is rounded up: less what floating point may have added to it."""
+    exact = Fraction(repr(share))
+    return exact - Fraction(1, 10**12) if exact > Fraction(2, 10**12) else exact
 
 
 @dataclass

@@ -114,6 +114,8 @@ def edge_cosine(features: Tensor, norm: Tensor, rows: Tensor, edge_index: Tensor
     """As :func:`.reference.edge_cosine`."""
     features = features.resolve_neg()
     _check_range("edge_index", edge_index, len(rows))
+    if edge_index.ndim != 2 or len(edge_index) != 2:
+        raise IndexError(f"edge_index must be (2, E), got {tuple(edge_index.shape)}")
     return _cosines(features, norm, _places(features, rows), edge_index[0], edge_index[1])
 
 
@@ -234,8 +236,10 @@ def _cosines(features: Tensor, norm: Tensor, offset: Tensor, left: Tensor, right
 
 def _rows(features: Tensor, offset: Tensor, norm: Tensor) -> _Rows:
     numbers = {"dtype": DTYPES[features.dtype], "dim": features.shape[-1], "step": features.stride(-1)}
-    norm = norm.contiguous()
-    if norm is not offset:
+    offset, known = offset.contiguous(), norm is not offset
+    norm = norm.contiguous() if known else offset
+    _address("rows", offset, torch.int64, len(offset))
+    if known:
         _address("norm", norm, torch.float64, len(offset))
     return _Rows(features=features, **numbers, offset=offset, norm=norm)
 

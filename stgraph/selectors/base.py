@@ -144,7 +144,7 @@ class Selector(ABC):
     method keeps exactly ⌈retention · N⌉ visual tokens of each video, or exactly ``tokens``, known before it runs.
 
     Attributes:
-        retention: share of the visual tokens that stay, in (0, 1]. Taken as a decimal number of 12 digits, so that
+        retention: share of the visual tokens that stay, in (0, 1]. Taken as the decimal number that is meant, so that
             ⌈0.1 · 30⌉ and ⌈(1 − 0.9) · 30⌉ are 3.
         tokens: the exact number of visual tokens that stay of each video, in place of ``retention``. A video that has
             fewer is refused.

@@ -288,6 +288,8 @@ def test_nothing_to_do():
     ("call", "sentence"),
     [
         (lambda x, n, r: kernels.norms(x, r + 1), "rows must be from 0 to 3, got 1 to 4"),
+        (lambda x, n, r: kernels.norms(x, r.float()), "rows must be 4 numbers torch.int64"),
+        (lambda x, n, r: kernels.norms(x, r.int()), "rows must be 4 numbers torch.int64"),
         (lambda x, n, r: kernels.edge_cosine(x, n, r, torch.tensor([[0], [4]])), "edge_index must be from 0 to 3"),
         (lambda x, n, r: kernels.community_centrality(x, n, r, r, torch.ones(3).long()), "labels must be from 0 to 2"),
         (lambda x, n, r: kernels.community_centrality(x, n, r, 0 * r, torch.tensor([3, 1])), "sizes must hold"),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stgraph import Signals, StgraphError, STSimDiff, VideoTokens, kernels
-from stgraph.budget import ceil_share, ceil_shares, share_of
+from stgraph.budget import ceil_share, ceil_shares, floor_share, share_of
 from stgraph.selectors import SELECTORS, Selection, Verdict
 from stgraph.selectors.base import Ranking, Selector
 from stgraph.selectors.selection import KEPT
@@ -274,6 +274,16 @@ def test_retention_is_the_decimal_number_that_is_meant(retention):
     assert len(selection) == 3
     assert json.dumps(selection.method)
     assert len(STSimDiff(retention=retention)(tokens)) == 3
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 20))
+def test_a_quotient_is_the_share_that_it_is_meant_to_be(numerator, more, times):
+    """⌈(2/3) · 60⌉ is 40, however Python rounds 2/3."""
+    denominator = numerator + more - 1
+    for share in (numerator / denominator, 1 - (denominator - numerator) / denominator):
+        assert ceil_share(share, denominator * times) == numerator * times
+        assert floor_share(share, denominator * times) == numerator * times
+        assert ceil_shares(share, torch.tensor([denominator * times])).tolist() == [numerator * times]
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 400))

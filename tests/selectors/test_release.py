@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -17,7 +18,6 @@ from stgraph.selectors import SELECTORS, direct
 from stgraph.selectors.framefusion import FrameFusion
 from stgraph.selectors.rounds import LayerBudget
 
-from ..reference import decimal
 from ..strategies import features, retentions
 from .release_reference import first_stage
 from .signals import random_signals
@@ -181,7 +181,7 @@ def test_the_mean_over_layers_is_what_was_asked_for(retention, layers, count, da
     entered = data.draw(st.integers(ceil_share(retention, count), count))
     layer = data.draw(st.integers(1, layers - 1))
     budget = LayerBudget("mean_over_layers", retention, count, layers)
-    assert budget.at(0, count) == max(1, round(decimal(retention) * count))
+    assert budget.at(0, count) == max(1, round(Fraction(repr(retention)) * count))
     left = budget.at(layer, entered)
     full = layer - 1  # layers that count with all that entered
     exact = (layers * retention * count - full * entered) / (layers - full)
