@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -162,7 +162,7 @@ def sweep(
     token is scored once. Detectors other than components are run once for each τ_sim. Pairs with the same τ_sim should
     follow one another.
     """
-    fields = {name: getattr(selector, name) for name in STSimDiff.__dataclass_fields__}
+    known = {entry.name: getattr(selector, entry.name) for entry in fields(STSimDiff)}
     everything = replace(selector, similarity_threshold=-1.0, community=ConnectedComponents())  # no edge is pruned
     whole = everything.analyse(clip.tokens)
     forest = merge_tree(whole.similar) if isinstance(selector.community, ConnectedComponents) else None
@@ -192,7 +192,7 @@ def sweep(
         else:
             events = marked(whole, _at(selector.difference, difference))
         analysis = replace(found, difference=events)
-        yield Analysed(**fields | {"similarity_threshold": threshold, "found": analysis}), chosen
+        yield Analysed(**known | {"similarity_threshold": threshold, "found": analysis}), chosen
 
 
 def marked(found: Analysis, detector: DifferenceDetector) -> Difference:

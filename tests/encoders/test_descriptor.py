@@ -113,7 +113,7 @@ def test_tokens_carry_grid_and_timestamps_and_there_are_no_signals() -> None:
     assert encoded.tokens.features.dtype == torch.float32
     assert encoded.tokens.timestamps is not None
     assert torch.equal(encoded.tokens.timestamps[0], timestamps)
-    assert [getattr(encoded.signals, field.name) for field in fields(Signals)] == [None, None, None]
+    assert [getattr(encoded.signals, field.name) for field in fields(Signals)] == [None] * len(fields(Signals))
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def test_ablation_end_to_end_and_jobs_do_not_matter(tmp_path):
     for name in ("results.json", "results.csv", "results.md"):
         assert (one / name).read_bytes() == (two / name).read_bytes()
     assert sorted(path.name for path in one.iterdir()) == [
+        "manifest.json",
         "paper.png",
         "results.csv",
         "results.json",

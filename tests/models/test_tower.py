@@ -33,11 +33,11 @@ NAMES = ("encoder_attention", "encoder_keys")
 class Probe(Selector):
     """Ranks by encoder attention and remembers what it was given."""
 
-    tokens: list[VideoTokens] = field(default_factory=list)
+    seen: list[VideoTokens] = field(default_factory=list)
     signals: list[Signals] = field(default_factory=list)
 
     def rank(self, tokens, signals):
-        self.tokens.append(tokens)
+        self.seen.append(tokens)
         self.signals.append(signals)
         return Ranking(importance=signals.require("encoder_attention", "probe"))
 
@@ -46,7 +46,7 @@ def probed(model: Any, inputs: dict[str, Tensor], **options: Any) -> Probe:
     probe = Probe(retention=RETENTION)
     with probe.attach(model, trim="before"):
         greedy(model, inputs, 2, **options)
-    assert len(probe.tokens) == 1
+    assert len(probe.seen) == 1
     return probe
 
 
@@ -179,7 +179,7 @@ def test_signals_equal_those_of_an_eager_tower(family, monkeypatch):
     expected = reference(family, inputs, monkeypatch)
     for attention in ("sdpa", "eager"):
         probe = probed(model_of(family, attention), inputs)
-        tokens, signals = probe.tokens[0], probe.signals[0]
+        tokens, signals = probe.seen[0], probe.signals[0]
         for name in NAMES:
             found = getattr(signals, name)
             assert len(found) == len(tokens)
@@ -235,7 +235,7 @@ def test_attached_methods_choose_what_they_choose_alone(family, name):
     model, inputs = model_of(family), FAMILIES[family].inputs(ROWS)
     probe = probed(model, inputs)
     method = SELECTORS.build({"name": name, "retention": RETENTION, **METHODS[name]})
-    alone = method(probe.tokens[0], Signals(**{signal: getattr(probe.signals[0], signal) for signal in NAMES}))
+    alone = method(probe.seen[0], Signals(**{signal: getattr(probe.signals[0], signal) for signal in NAMES}))
     with method.attach(model, trim="before") as attached:
         greedy(model, inputs, 2)
     assert torch.equal(attached.selection.indices, alone.indices)
@@ -335,7 +335,7 @@ def test_tokens_that_the_model_left_out_have_no_signals():
     family = "video_llama_3"
     model, inputs = model_of(family), FAMILIES[family].inputs([[4]])
     whole = probed(model, inputs)
-    present = torch.ones(len(whole.tokens[0]), dtype=torch.bool)
+    present = torch.ones(len(whole.seen[0]), dtype=torch.bool)
     present[5:9] = False
     keep = torch.ones(inputs["input_ids"].shape[1], dtype=torch.bool)
     keep[(inputs["input_ids"][0] == VIDEO).nonzero()[5:9, 0]] = False

@@ -38,7 +38,7 @@ def test_all_pairs_of_small_numbers():
     for count in range(1, 300):
         for tokens in range(1, count + 1):
             assert ceil_share(share_of(tokens, count), count) == tokens
-    assert ceil_share(5 / 6, 6) == 6, "what a plain quotient would keep"
+    assert ceil_share(5 / 6, 6) == 5, "a plain quotient is what is meant"
 
 
 @names
