@@ -26,8 +26,8 @@ def seeded(seed: int) -> Iterator[None]:
     """igraph draws from a generator of its own inside the block, whatever else in the process is random.
 
     Calls from several threads wait for each other here. At the end the generator that served before is put back:
-    Python's ``random`` module (igraph's default) in the state that it was in, a :class:`random.Random` a few numbers
-    further on, or igraph's own.
+    Python's ``random`` module (igraph's default) in the state that it was in, or a :class:`random.Random` a few numbers
+    further on. A thread in which igraph has not drawn yet gets igraph's default.
     """
     import igraph
 
@@ -41,16 +41,18 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def _generator(igraph: Any) -> Any:
-    """What igraph draws from; None for its own, as in threads that it has not seen before.
+    """What igraph draws from in this thread, or its default where that cannot be found.
 
-    igraph has no function that says so. But it can be made to draw, and what it draws from changes its state.
+    igraph has no function that says so. But it can be made to draw, and the generator that it draws from changes its
+    state. In a new thread igraph draws from a generator in C. Going back to that one would also take the Python
+    generator away from all other threads, so the default serves there from then on.
     """
     if _is_drawn_from(igraph, random):
         return random
     # What was set is alive, or igraph could not draw from it. By type(), as some objects warn when asked for their
     # class.
     alive = [g for g in gc.get_objects() if issubclass(type(g), random.Random) and type(g) is not random.SystemRandom]
-    return next((g for g in alive if _is_drawn_from(igraph, g)), None)
+    return next((g for g in alive if _is_drawn_from(igraph, g)), random)
 
 
 def _is_drawn_from(igraph: Any, generator: Any) -> bool:
