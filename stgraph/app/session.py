@@ -339,7 +339,7 @@ class VideoSession:
                 return generated(self._qa, inputs[0], given, clock, look=look)
         whole = joined(inputs, positions, len(beginning.ids))
         cache = _branch(beginning.cache, len(inputs), serving.attached)
-        found = generated(self._qa, whole | {"past_key_values": cache}, given, clock, first="prefill")
+        found = generated(self._qa, whole | {compat.cache_name(): cache}, given, clock, first="prefill")
         return found._replace(selection=beginning.selection)
 
     def _encoding(self, inputs: Mapping[str, Any]) -> Encoded | None:

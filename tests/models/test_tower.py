@@ -34,11 +34,11 @@ class Probe(Selector):
     """Ranks by encoder attention and remembers what it was given."""
 
     seen: list[VideoTokens] = field(default_factory=list)
-    signals: list[Signals] = field(default_factory=list)
+    given: list[Signals] = field(default_factory=list)
 
     def rank(self, tokens, signals):
         self.seen.append(tokens)
-        self.signals.append(signals)
+        self.given.append(signals)
         return Ranking(importance=signals.require("encoder_attention", "probe"))
 
 
@@ -179,7 +179,7 @@ def test_signals_equal_those_of_an_eager_tower(family, monkeypatch):
     expected = reference(family, inputs, monkeypatch)
     for attention in ("sdpa", "eager"):
         probe = probed(model_of(family, attention), inputs)
-        tokens, signals = probe.seen[0], probe.signals[0]
+        tokens, signals = probe.seen[0], probe.given[0]
         for name in NAMES:
             found = getattr(signals, name)
             assert len(found) == len(tokens)
@@ -193,7 +193,7 @@ def test_signals_equal_those_of_an_eager_tower(family, monkeypatch):
 def test_however_the_model_is_called(family, way):
     family = "qwen3_vl" if way == "images" and family == "llava_next_video" else family
     model, inputs = model_of(family), FAMILIES[family].inputs(ROWS)
-    expected = probed(model, inputs).signals[0]
+    expected = probed(model, inputs).given[0]
     if way == "plain call":
         probe = Probe(retention=RETENTION)
         with probe.attach(model, trim="before"), torch.no_grad():
@@ -203,7 +203,7 @@ def test_however_the_model_is_called(family, way):
     else:
         probe = probed(model, inputs, num_beams=2 if way == "beams" else 1, use_cache=way != "no cache")
     for name in NAMES:
-        torch.testing.assert_close(getattr(probe.signals[0], name), getattr(expected, name))
+        torch.testing.assert_close(getattr(probe.given[0], name), getattr(expected, name))
 
 
 def with_images(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -235,7 +235,7 @@ def test_attached_methods_choose_what_they_choose_alone(family, name):
     model, inputs = model_of(family), FAMILIES[family].inputs(ROWS)
     probe = probed(model, inputs)
     method = SELECTORS.build({"name": name, "retention": RETENTION, **METHODS[name]})
-    alone = method(probe.seen[0], Signals(**{signal: getattr(probe.signals[0], signal) for signal in NAMES}))
+    alone = method(probe.seen[0], Signals(**{signal: getattr(probe.given[0], signal) for signal in NAMES}))
     with method.attach(model, trim="before") as attached:
         greedy(model, inputs, 2)
     assert torch.equal(attached.selection.indices, alone.indices)
@@ -257,7 +257,7 @@ def test_pruning_by_encoder_attention_is_exact(family):
 def test_inside_the_model_a_method_may_use_both_attentions():
     family = "qwen2_5_vl"
     model, inputs = model_of(family), FAMILIES[family].inputs(ROWS)
-    expected = probed(model, inputs).signals[0].encoder_attention
+    expected = probed(model, inputs).given[0].encoder_attention
 
     @dataclass(frozen=True, kw_only=True)
     class Both(Selector):
@@ -342,7 +342,7 @@ def test_tokens_that_the_model_left_out_have_no_signals():
     inputs |= {key: inputs[key][:, keep] for key in ("input_ids", "attention_mask")}
     part = probed(model, inputs | {"video_compression_mask": present})
     for name in NAMES:
-        torch.testing.assert_close(getattr(part.signals[0], name), getattr(whole.signals[0], name)[present])
+        torch.testing.assert_close(getattr(part.given[0], name), getattr(whole.given[0], name)[present])
 
 
 def test_a_tower_that_cannot_be_read_is_told(monkeypatch):
