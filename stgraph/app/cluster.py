@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import pickle
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -103,6 +104,9 @@ def compress_on_ray(
     own = start_ray(resources.address)
     context = data.DataContext.get_current()
     bars, context.enable_progress_bars = context.enable_progress_bars, False
+    log = logging.getLogger("ray.data")
+    level = log.level
+    log.setLevel(logging.ERROR)
     try:
         # A block a clip: each result is here as soon as it is ready, and an interruption loses only those at work.
         listed = [{"place": place, "path": str(path)} for place, path in enumerate(paths)]
@@ -120,6 +124,7 @@ def compress_on_ray(
         ) from error
     finally:
         context.enable_progress_bars = bars
+        log.setLevel(level)
         if own:
             ray.shutdown()
 
