@@ -109,6 +109,11 @@ def _measured(outcomes: Outcomes, model: str, split: str) -> str:
     if full is not None and (asked := outcomes.asked([full], clips)).any():
         found = accuracy(outcomes.correct[full, asked], outcomes.clip[asked])
         told.append(f"With all tokens the model answers {words(found)} % right.")
+    if split != "test":
+        told.append(
+            "These are not clips of the test split, and there are few of them, so only large differences show; the same "
+            "commands with split=test measure on all of it."
+        )
     return " ".join(told) + "\n"
 
 

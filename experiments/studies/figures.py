@@ -20,7 +20,9 @@ HIGHLIGHT, FLOOR = "#d55e00", "#8a8a8a"
 
 
 def draw(measured: Measured) -> Figure:
-    """The figure that shows a study best."""
+    """The figure that shows a study best; curves need more than one retention."""
+    if measured.study.view == "curves" and len(measured.retentions) < 2:
+        return _rows(measured, best_first=True)
     return {"rows": _rows, "thresholds": _thresholds, "kinds": _kinds, "curves": _curves, "lengths": _lengths}[
         measured.study.view
     ](measured)
@@ -33,10 +35,12 @@ def _figure(width: float, height: float, columns: int = 1, rows: int = 1, **opti
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def _rows(measured: Measured) -> Figure:
-    """A dot with its interval for each row and retention, the best row of each retention filled."""
+def _rows(measured: Measured, *, best_first: bool = False) -> Figure:
+    """A dot with its interval for each row and retention; the rows in the order of the study, or the best first."""
     names = measured.rows
-    figure, axes = _figure(8.2, 1.5 + 0.34 * len(names))
+    if best_first:
+        names = sorted(names, key=lambda name: -(line.accuracy.estimate if (line := measured.line(name)) else 0))
+    figure, axes = _figure(8.2, 1.5 + (0.34 if len(names) < 20 else 0.24) * len(names))
     panel = axes[0, 0]
     retentions = measured.retentions
     for number, retention in enumerate(retentions):
@@ -44,7 +48,9 @@ def _rows(measured: Measured) -> Figure:
         for place, name in enumerate(names):
             line = measured.line(name, retention)
             if line is not None:
-                _whisker(panel, line, place + offset, COLOURS[number])
+                marked = best_first and (name == PAPER or name in FLOORS)
+                colour = (HIGHLIGHT if name == PAPER else FLOOR) if marked else COLOURS[number]
+                _whisker(panel, line, place + offset, colour)
         panel.plot([], [], "o", color=COLOURS[number], label=f"{retention:.0%} of the tokens")
     _full(panel, measured, vertical=True)
     panel.set_yticks(range(len(names)), names)
@@ -58,7 +64,7 @@ def _rows(measured: Measured) -> Figure:
 
 def _curves(measured: Measured) -> Figure:
     """Accuracy along retention, a line for each method; the band is the interval of the paper's default."""
-    figure, axes = _figure(9.6, 5.6)
+    figure, axes = _figure(9.6, max(5.6, 0.21 * len(measured.rows) + 1.2))
     panel = axes[0, 0]
     last = {name: measured.line(name, measured.retentions[0]) for name in measured.rows}
     order = sorted(measured.rows, key=lambda name: -(line.accuracy.estimate if (line := last[name]) else 0))
@@ -275,7 +281,7 @@ def _heat(panel: Axes, values: Any, *, signed: bool) -> None:
         if not np.isnan(value):
             place = (value - middle) / half
             ink = "white" if (abs(place) > 0.6 if signed else place < 0.2) else "black"
-            text = f"{value:+.0f}" if signed else f"{value:.0f}"
+            text = f"{round(value):+d}".replace("-", "−").replace("+0", "0") if signed else f"{value:.0f}"
             panel.text(column, row, text, ha="center", va="center", fontsize=7.5, color=ink)
     panel.tick_params(length=0, labelsize=8.5)
     panel.spines[:].set_visible(False)
