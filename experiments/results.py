@@ -31,7 +31,7 @@ HEAD = """# Results
 This page is generated from saved outcomes; do not edit it. `python -m experiments.results` makes it again without a
 model. Every figure is the share of right answers of a small video LLM that sees only the tokens a method keeps; it was
 trained on all tokens only. Brackets hold 95 % intervals by a bootstrap over clips, bold differences exclude zero, and p
-values are exact McNemar's, corrected by Holm within a study. [docs/experiments.md](../docs/experiments.md) says how to
+values are exact McNemar's, corrected by Holm within a study. [docs/studies.md](../docs/studies.md) says how to
 measure more.
 """
 
@@ -111,8 +111,8 @@ def _measured(outcomes: Outcomes, model: str, split: str) -> str:
         told.append(f"With all tokens the model answers {words(found)} % right.")
     if split != "test":
         told.append(
-            "These are not clips of the test split, and there are few of them, so only large differences show; the same "
-            "commands with split=test measure on all of it."
+            "These are not clips of the test split, and there are few of them, so only large differences show; the "
+            "same commands with split=test measure on all of it."
         )
     return " ".join(told) + "\n"
 

@@ -143,8 +143,8 @@ def answer(found: Measured, retention: float = 0.1) -> str:
         return f"{found.study.question} There is better: {gain}."
     smallest = 100 * best.difference.detectable
     return (
-        f"{found.study.question} Nothing better than {PAPER} is shown: the best is {gain}; "
-        f"{smallest:.1f} points would have been found four times in five."
+        f"{found.study.question} Nothing better than {PAPER} is shown, once all rows are corrected for: the best is "
+        f"{gain}; alone, {smallest:.1f} points would have been found four times in five."
     )
 
 
