@@ -121,10 +121,9 @@ def test_words_follow_from_the_numbers(detectors):
     found = measure(study, detectors, "m", clips_of(study, detectors, "test"))
     assert answer(found).startswith(f"{study.question} There is better: leiden, +1")
     same = replace(found, lines=tuple(line for line in found.lines if line.row not in ("leiden", "spectral")))
-    assert (
-        f"Nothing better than {PAPER} is shown, once all rows are corrected for: the best is louvain, 0.0 [0.0, 0.0] points"
-        in answer(same)
-    )
+    told = answer(same)
+    assert f"Nothing better than {PAPER} is shown" in told
+    assert "the best is louvain, 0.0 [0.0, 0.0] points" in told
     text = report("community", detectors, "m", "test").text("x.png", "command")
     assert "of 3 rows held against paper's default 1 are better and 1 worse beyond chance" in text
     assert re.search(r"\| leiden \| 7\d\.\d \[.*\] \| \*\*\+1\d\.\d \[.*\]\*\* \| < 0.001 \|", text)
