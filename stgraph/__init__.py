@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # what type checkers and documentation read; the table below is what runs
     from .app.ask import Answer as Answer
     from .app.ask import VideoQA as VideoQA
-    from .app.batch import Outcome as Outcome
-    from .app.batch import compress_many as compress_many
+    from .app.many import Outcome as Outcome
+    from .app.many import compress_many as compress_many
     from .community.partition import Partition as Partition
     from .difference.base import Difference as Difference
     from .difference.events import Event as Event
@@ -66,8 +66,8 @@ _EXPORTS = {
     "Selector": "selectors.base",
     "STSimDiff": "selectors.simdiff",
     "Verdict": "selectors.selection",
-    "Outcome": "app.batch",
-    "compress_many": "app.batch",
+    "Outcome": "app.many",
+    "compress_many": "app.many",
     "StreamWindow": "selectors.streaming",
     "stream": "selectors.streaming",
     "Answer": "app.ask",

@@ -396,7 +396,8 @@ def batch(
 
     engine=ray does it on a Ray cluster, with cpus= and gpus= for each worker, and address= of a cluster that runs.
     """
-    from .batch import INDEX, compress_folder
+    from .batch import compress_folder
+    from .batch_index import INDEX
     from .cluster import Resources
     from .config import resolve
     from .progress import BATCH, stage_bar

@@ -13,8 +13,8 @@ from typing import Any
 
 from ..errors import StgraphError, check_choice, check_number
 from ..optional import require
-from .batch import Outcome, compress_many
 from .config import Config
+from .many import Outcome, compress_many
 
 ENGINES = ("local", "ray")
 

@@ -10,8 +10,9 @@ import torch
 
 from stgraph import Selection, StgraphError, compress_many, write_video
 from stgraph import video as video_module
-from stgraph.app.batch import compress_folder, find_videos
+from stgraph.app.batch import compress_folder
 from stgraph.app.config import load_config, resolve
+from stgraph.app.find import find_videos
 from stgraph.app.pipeline import compress, encode
 
 from .test_cli import fails, stgraph
