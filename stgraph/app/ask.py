@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import StgraphError, check_choice, check_number
 from ..models.adapter import Adapter
 from ..models.attachment import Attachment, Trim, adapter_of
-from ..models.loading import input_device, is_placed
+from ..models.loading import is_placed
 from ..models.prompt import Prompt, has_torchvision, load_prompt
 from ..optional import quiet_transformers, require
 from ..selectors.base import Selector
@@ -22,13 +23,12 @@ from ..selectors.simdiff import STSimDiff
 from ..video import Video, read_video
 from .answers import Answer, AnswerReport, Choice, check_question
 from .checks import check_video, device_named, quantization_named
+from .engine import Engine
 from .saved_answer import save_answer, selector_settings
 from .serving import Serving
-from .session import VideoSession, ask_together
-from .stages import STAGES, Clock
-
-if TYPE_CHECKING:
-    pass
+from .session import VideoSession
+from .stages import STAGES
+from .together import ask_together
 
 __all__ = [
     "STAGES",
@@ -78,21 +78,20 @@ class VideoQA:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     max_new_tokens: int = 64
     system: str | None = None
-    adapter_in_use: Adapter = field(init=False, repr=False)
-    serving: Serving = field(init=False, repr=False)
+    engine: Engine = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_number("max_new_tokens", self.max_new_tokens, at_least=1, integer=True)
         adapter = adapter_of(self.model) if self.adapter is None else self.adapter
-        object.__setattr__(self, "adapter_in_use", adapter)
         selector = self.selector
-        attach = None if selector is None else lambda: self._attachment(selector)
-        if attach is not None:
-            attach()  # says now what does not fit
-        object.__setattr__(self, "serving", Serving(self.model, adapter, attach))
 
-    def _attachment(self, selector: Selector) -> Attachment:
-        return Attachment(selector, self.model, trim=self.trim, layer=self.layer, adapter=self.adapter_in_use)
+        def attach(selector: Selector) -> Attachment:
+            return Attachment(selector, self.model, trim=self.trim, layer=self.layer, adapter=adapter)
+
+        if selector is not None:
+            attach(selector)  # raises now where something does not fit
+        serving = Serving(self.model, adapter, None if selector is None else partial(attach, selector))
+        object.__setattr__(self, "engine", Engine(self.model, adapter, self.prompt, serving, self.max_new_tokens))
 
     @classmethod
     def from_pretrained(
@@ -167,11 +166,11 @@ class VideoQA:
         Raises:
             StgraphError: the video cannot be read, or the model cannot take its frames.
         """
-        clock = Clock(input_device(self.model))
+        clock = self.engine.clock()
         with clock.running("read"):
             seen = video if isinstance(video, Video) else read_video(check_video(video), **self.sampling)
         system = self.system if system is None else system
-        return VideoSession(self, seen, read=clock.seconds["read"], system=system, keep_tokens=keep_tokens)
+        return VideoSession(self.engine, seen, read=clock.seconds["read"], system=system, keep_tokens=keep_tokens)
 
     def __call__(
         self,
@@ -228,7 +227,7 @@ class VideoQA:
             check_question(question)
         with ExitStack() as stack:
             sessions = [stack.enter_context(self.video(video)) for video in videos]
-            answers = ask_together(self, sessions, questions, generation) if len(videos) > 1 else None
+            answers = ask_together(self.engine, sessions, questions, generation) if len(videos) > 1 else None
             if answers is None:
                 answers = [
                     session.answers([question], (), (), None, generation, once=True)[0]
@@ -257,10 +256,3 @@ class VideoQA:
         with self.video(video, system=system) as session:
             choice = session.chosen(question, options, once=True)
             return replace(choice, report=choice.report.beside(session.seconds))
-
-    def placed(self, key: str, value: Any) -> Any:
-        """An input where the model takes it, pixels in its dtype."""
-        if not isinstance(value, Tensor):
-            return value
-        dtype = cast(Any, self.model).dtype if key.startswith("pixel_values") else value.dtype
-        return value.to(input_device(self.model), dtype)

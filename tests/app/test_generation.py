@@ -34,7 +34,7 @@ def from_embeddings(qa, clip, question, **options):
         seen.setdefault("inputs_embeds", kwargs["inputs_embeds"])
         seen.setdefault("position_ids", kwargs["position_ids"])
 
-    decoder = qa.adapter_in_use.language_model(qa.model)
+    decoder = qa.engine.adapter.language_model(qa.model)
     handle = decoder.register_forward_pre_hook(look, with_kwargs=True)
     qa.model.generate(**inputs, max_new_tokens=1, do_sample=False)
     handle.remove()

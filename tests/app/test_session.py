@@ -61,7 +61,7 @@ class Counting(STSimDiff):
 
 
 def tower_calls(qa, counter):
-    return qa.adapter_in_use.vision_attention(qa.model).register_forward_hook(counter)
+    return qa.engine.adapter.vision_attention(qa.model).register_forward_hook(counter)
 
 
 @pytest.mark.parametrize("trim", [None, "before", "inside"])

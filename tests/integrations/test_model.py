@@ -312,7 +312,7 @@ def test_batches_answer_as_single_questions(model_class, logged, folder, clip, t
     asked_of = [(clip, "What?"), (clip, "Why?"), (clip, "Who?"), (other, "What?"), (clip, "When?"), (other, "Who?")]
     model = model_class(folder, batch_size=batch_size, **{"video.frames": 6})
     calls = []
-    tower = model.qa.adapter_in_use.vision_attention(model.qa.model)
+    tower = model.qa.engine.adapter.vision_attention(model.qa.model)
     handle = tower.register_forward_hook(lambda *_: calls.append(1))
     found = answers(model, *(request(about(*one), n, max_new_tokens=4) for n, one in enumerate(asked_of)))
     handle.remove()
