@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stgraph import Selection, Selector, Signals, StgraphError, VideoQA, VideoTokens
 from stgraph.compat import cache_name, cache_of
-from stgraph.models.attachment import adapter_of
+from stgraph.models.adapter import adapter_of
 from stgraph.selectors.base import Ranking
 
 from .painting import Clip

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from ..errors import StgraphError, check_choice, check_number
-from ..models.adapter import Adapter
-from ..models.attachment import Attachment, Trim, adapter_of
+from ..models.adapter import Adapter, adapter_of
+from ..models.attachment import Attachment, Trim
 from ..models.loading import is_placed
 from ..models.prompt import Prompt, has_torchvision, load_prompt
 from ..optional import quiet_transformers, require

@@ -127,3 +127,25 @@ def video_pixels(inputs: Mapping[str, Any]) -> tuple[int, ...]:
             "use the processor of the model"
         )
     return shape
+
+
+def adapter_of(model: nn.Module) -> Adapter:
+    """The registered adapter of a transformers model.
+
+    Raises:
+        StgraphError: it is no transformers model, or of a family without an adapter.
+    """
+    from . import MODELS
+
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    if kind is None or not hasattr(model, "generate"):
+        raise StgraphError(
+            f"a selector is attached to a transformers model that generates, got {type(model).__name__}; "
+            "load one with AutoModelForImageTextToText"
+        )
+    if kind not in MODELS:
+        raise StgraphError(
+            f"there is no adapter for models of type {kind!r}, known are {', '.join(sorted(MODELS))}; an adapter is a "
+            "class of a few lines, see docs/models.md"
+        )
+    return MODELS.get(kind)()

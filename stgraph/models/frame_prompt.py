@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import StgraphError
 from ..video import Video
-from .attachment import adapter_of
+from .adapter import adapter_of
 from .conversation import Prompt, Seen, Turn
 from .loading import load_tokenizer, model_folder
 

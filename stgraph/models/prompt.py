@@ -14,7 +14,7 @@ from torch import nn
 
 from ..errors import StgraphError
 from ..video import Video
-from .attachment import adapter_of
+from .adapter import adapter_of
 from .chat import published_template, written
 from .conversation import CLOCK, IMAGES, Prompt, Seen, Times, Turn, messages
 from .frame_prompt import FramePrompt

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import StgraphError
 from ..video import Video
-from .attachment import adapter_of
+from .adapter import adapter_of
 from .chat import written
 from .conversation import Prompt, Seen, Times, Turn, messages
 from .prompt_files import read_auto

@@ -14,7 +14,7 @@ from stgraph import StgraphError, STSimDiff, VideoQA, read_video
 from stgraph.app.ask import STAGES, save_answer, selector_settings
 from stgraph.app.config import resolve
 from stgraph.budget import ceil_share
-from stgraph.models.attachment import adapter_of
+from stgraph.models.adapter import adapter_of
 from stgraph.registry import registry
 from stgraph.tokens import Grid
 

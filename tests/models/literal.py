@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stgraph.models.attachment import adapter_of
+from stgraph.models.adapter import adapter_of
 
 from ..reference import decimal
 from ..selectors.release_reference import cos, fine, first_stage, top

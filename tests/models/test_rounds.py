@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stgraph import Selection, StgraphError, STSimDiff
 from stgraph.budget import ceil_share
-from stgraph.models.attachment import adapter_of
+from stgraph.models.adapter import adapter_of
 from stgraph.selectors import direct
 from stgraph.selectors.base import Ranking, Selector
 from stgraph.selectors.fastv import FastV

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from stgraph import StgraphError, STSimDiff, VideoTokens
-from stgraph.models import MODELS, Adapter, attachment
-from stgraph.models.adapter import vision_block
-from stgraph.models.attachment import adapter_of
+from stgraph.models import MODELS, Adapter, passes
+from stgraph.models.adapter import adapter_of, vision_block
 from stgraph.models.tower import AttentionInput, tower_signals
 from stgraph.selectors import SELECTORS
 from stgraph.selectors.base import Ranking, Selector
@@ -277,7 +276,7 @@ def test_nothing_is_computed_for_methods_that_do_not_ask(monkeypatch):
     def refuse(*args: Any) -> Signals:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(attachment, "tower_signals", refuse)
+    monkeypatch.setattr(passes, "tower_signals", refuse)
     for method in (
         UniformSelector(),
         SELECTORS.build({"name": "simdiff", "importance": {"name": "novelty"}}),
@@ -298,7 +297,7 @@ def test_signals_are_computed_once(monkeypatch):
         calls.append(len(args))
         return tower_signals(*args)
 
-    monkeypatch.setattr(attachment, "tower_signals", count)
+    monkeypatch.setattr(passes, "tower_signals", count)
     with SELECTORS.build({"name": "visionzip"}).attach(model, trim="before"):
         greedy(model, inputs)
     assert len(calls) == 1, "for three videos, attention and keys"
