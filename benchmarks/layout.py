@@ -3,7 +3,8 @@
 ``python -m benchmarks.layout`` prints the counts. ``--at REVISION`` measures another revision of the repository.
 ``--write`` puts the drawing into README.md.
 
-Every import counts, also those inside functions and those that only type checkers read.
+Every import counts, also those inside functions. Imports that only type checkers read are counted by themselves too:
+they load nothing, so a circle of them does no harm.
 """
 
 from __future__ import annotations
@@ -45,10 +46,14 @@ LABELS = {
 
 
 class Layout(NamedTuple):
-    """Modules of the package with their lines, and (importing module, imported module) pairs."""
+    """Modules of the package with their lines, and (importing module, imported module) pairs.
+
+    ``types`` are the imports among them that only type checkers read.
+    """
 
     lines: dict[str, int]
     imports: set[tuple[str, str]]
+    types: set[tuple[str, str]]
 
     @property
     def between_folders(self) -> nx.DiGraph:
@@ -76,7 +81,7 @@ class Layout(NamedTuple):
 
         An arrow that follows from others is left out, and so is what every folder imports.
         """
-        graph = Layout(self.lines, self.imports - besides).between_folders
+        graph = Layout(self.lines, self.imports - besides, set()).between_folders
         graph.remove_nodes_from([name for name in graph if name not in LABELS])
         graph.remove_node("kernels")
         rows = [f'  {name}["{LABELS[name]}"]' for name in LABELS if name in graph]
@@ -99,16 +104,27 @@ def read(root: Path = ROOT) -> Layout:
         parts = file.relative_to(root).with_suffix("").parts
         files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
     texts = {name: file.read_text("utf-8") for name, file in files.items()}
-    imports = set()
+    imports, runs = set(), set()
     for name, file in files.items():
-        imports |= {(name, target) for target in _imported(name, texts[name], file.name == "__init__.py", set(files))}
-    return Layout({name: len(text.splitlines()) for name, text in texts.items()}, imports)
+        tree, is_package = ast.parse(texts[name]), file.name == "__init__.py"
+        imports |= {(name, target) for target in _imported(name, tree, is_package, set(files))}
+        tree = _WithoutTypes().visit(tree)
+        runs |= {(name, target) for target in _imported(name, tree, is_package, set(files))}
+    return Layout({name: len(text.splitlines()) for name, text in texts.items()}, imports, imports - runs)
 
 
-def _imported(name: str, text: str, is_package: bool, known: set[str]) -> set[str]:
+class _WithoutTypes(ast.NodeTransformer):
+    """Removes ``if TYPE_CHECKING:`` blocks."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        """None for such a block."""
+        return None if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" else self.generic_visit(node)
+
+
+def _imported(name: str, tree: ast.AST, is_package: bool, known: set[str]) -> set[str]:
     package = name.split(".") if is_package else name.split(".")[:-1]
     found = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -131,10 +147,11 @@ def summary(layout: Layout) -> str:
     """Counts in one line, then every circle and every file of more than 300 lines."""
     graph = layout.between_folders
     floors = len(list(nx.topological_generations(nx.condensation(graph))))
-    circles = layout.circles()
+    circles = layout.circles(layout.types)
     rows = [
         f"{graph.number_of_nodes()} rooms on {floors} floors, {graph.number_of_edges()} arrows, "
-        f"{len(circles)} circles of files, {len(layout.lines)} files"
+        f"{len(circles)} circles of files ({len(layout.circles())} with imports for type checkers), "
+        f"{len(layout.lines)} files"
     ]
     rows += ["circle: " + ", ".join(circle) for circle in circles]
     rows += [f"{count} lines: {name}" for name, count in sorted(layout.lines.items()) if count > 300]

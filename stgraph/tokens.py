@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .errors import StgraphError, check_choice
+from .late_binding import above
 
 FEATURE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -257,9 +258,7 @@ class VideoTokens:
         return f"VideoTokens({size}, grids {grids}, {self.num_separators} separators)"
 
     def _repr_html_(self) -> str:
-        from .viz.cards import tokens_card
-
-        return tokens_card(self)
+        return str(above("tokens_card")(self))
 
     @property
     def num_videos(self) -> int:

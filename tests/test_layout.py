@@ -1,36 +1,31 @@
-"""Imports point one way: a folder uses only folders before it. The drawing in README.md is that of the code."""
+"""Imports point one way: a folder uses only folders before it, and no files import each other in a circle."""
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks.layout import DRAWING, FRONT, ROOT, folder, read
+from stgraph.late_binding import ABOVE, above
 
 #: A folder or file of the package may import those before it, and itself.
 ORDER = [
-    *("errors", "optional", "compat", "budget", "registry", "kernels", "tokens", "signals"),
+    *("errors", "late_binding", "optional", "compat", "budget", "registry", "kernels", "tokens", "signals"),
     *("video", "sample", "encoders", "graph", "community", "difference", "importance"),
     *("selectors", "models", "viz", "app", "integrations"),
 ]
 
-#: (importing module, imported module) -> why it is right.
+#: (importing module, imported module) -> why it is right. All are types in signatures: nothing is loaded.
 AGAINST_THE_ORDER = {
-    ("stgraph.selectors.base", "stgraph.models"): "`selector.attach(model)` is how users attach any method",
-    ("stgraph.selectors.base", "stgraph.models.adapter"): "a type in the signature of `Selector.attach`",
-    ("stgraph.selectors.base", "stgraph.models.attachment"): "the type that `Selector.attach` returns",
-    ("stgraph.selectors.selection", "stgraph.viz.explorer"): "`selection.show(video)` is how users look at a selection",
-    ("stgraph.selectors.selection", "stgraph.viz.scene"): "`selection.draw(kind)`, the same",
-    ("stgraph.graph.exports", "stgraph.selectors.selection"): "what a selection says of the vertices that are exported",
-    ("stgraph.graph.exports", "stgraph.viz.colours"): "exported communities have the colours of all pictures",
-    ("stgraph.graph.spatiotemporal", "stgraph.selectors.selection"): "a type in the signature of `to_graphml`",
-    **{
-        (value, "stgraph.viz.cards"): "a value shows itself in a notebook"
-        for value in (
-            "stgraph.tokens",
-            "stgraph.graph.spatiotemporal",
-            "stgraph.community.partition",
-            "stgraph.difference.base",
-            "stgraph.selectors.selection",
-        )
-    },
+    ("stgraph.selectors.base", "stgraph.models.adapter"): "`Selector.attach` takes an adapter",
+    ("stgraph.selectors.base", "stgraph.models.attachment"): "`Selector.attach` returns an attachment",
+    ("stgraph.selectors.selection", "stgraph.viz.explorer"): "`Selection.show` returns the explorer",
+    ("stgraph.graph.exports", "stgraph.selectors.selection"): "`to_graphml` takes a selection, for its columns",
+    ("stgraph.graph.spatiotemporal", "stgraph.selectors.selection"): "the same, as a method of the graph",
+}
+
+#: The same inside a folder.
+INSIDE_A_FOLDER = {
+    ("stgraph.graph.exports", "stgraph.graph.spatiotemporal"): "`graph.to_pyg()` and others call functions of exports",
 }
 
 LAYOUT = read()
@@ -47,6 +42,19 @@ def test_folders_import_only_those_before_them():
         if not {source, target} & FRONT and ORDER.index(folder(source)) < ORDER.index(folder(target))
     }
     assert against == set(AGAINST_THE_ORDER)
+    assert against <= LAYOUT.types
+
+
+def test_no_files_import_each_other_in_a_circle():
+    assert LAYOUT.circles(besides={*AGAINST_THE_ORDER, *INSIDE_A_FOLDER}) == []
+    assert set(INSIDE_A_FOLDER) <= LAYOUT.types
+
+
+@pytest.mark.parametrize("name", ABOVE)
+def test_what_is_bound_late_is_there_and_used(name):
+    assert callable(above(name))
+    used = [file for file in (ROOT / "stgraph").rglob("*.py") if f'above("{name}")' in file.read_text("utf-8")]
+    assert used
 
 
 def test_the_drawing_in_the_readme_is_that_of_the_code():

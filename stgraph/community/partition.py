@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import StgraphError, check_number
+from ..late_binding import above
 
 if TYPE_CHECKING:
     from ..graph import SpatioTemporalGraph
@@ -66,9 +67,7 @@ class Partition:
         return f"Partition({counts}, largest {largest}, {self.method})"
 
     def _repr_html_(self) -> str:
-        from ..viz.cards import partition_card
-
-        return partition_card(self)
+        return str(above("partition_card")(self))
 
     # -- quality on a graph: the one it was found in, or another over the same vertices -------------------------------
 

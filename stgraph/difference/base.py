@@ -13,6 +13,7 @@ from ..errors import StgraphError
 from ..graph import SpatioTemporalGraph
 from ..graph.edges import TEMPORAL
 from ..kernels import places, take
+from ..late_binding import above
 from .events import Event, group_events
 
 
@@ -36,9 +37,7 @@ class Difference:
         return f"Difference({int(self.marked.sum())} of {len(self.marked)} tokens marked, {self.method})"
 
     def _repr_html_(self) -> str:
-        from ..viz.cards import difference_card
-
-        return difference_card(self)
+        return str(above("difference_card")(self))
 
     def events(self, graph: SpatioTemporalGraph, min_size: int = 1) -> list[Event]:
         """The marked tokens joined in space and time into events, in order of their first frame.

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .. import kernels
 from ..errors import StgraphError
+from ..late_binding import above
 from ..optional import require
 from ..tokens import FEATURE_DTYPES, check_finite
 from .edges import SPATIAL, TEMPORAL, first_of_each
@@ -127,13 +128,17 @@ def from_pyg(data: Any) -> dict[str, Any]:
 
 
 def to_networkx(graph: SpatioTemporalGraph, selection: Selection | None = None) -> Any:
-    """An undirected :class:`networkx.Graph`, with what :func:`drawing_columns` adds to every vertex.
+    """An undirected :class:`networkx.Graph`, whose vertices also have a place in a drawing, ``x`` and ``y``.
+
+    With a selection of the graph's tokens, they also have what ``stgraph.viz.columns.selection_columns`` says of it.
 
     Raises:
-        StgraphError: networkx is not installed.
+        StgraphError: networkx is not installed, or the selection is of other tokens.
     """
     result = require("networkx", extra="graph", needed_by="to_networkx").Graph()
-    names = _vertex_columns(graph) | drawing_columns(graph, selection)
+    names: dict[str, list[Any]] = _vertex_columns(graph) | drawing_places(graph)
+    if selection is not None and graph.num_nodes:
+        names |= above("selection_columns")(graph, selection)
     result.add_nodes_from(
         (vertex, dict(zip(names, values, strict=True)))
         for vertex, values in enumerate(zip(*names.values(), strict=True))
@@ -215,41 +220,16 @@ def _vertex_columns(graph: SpatioTemporalGraph) -> dict[str, list[int]]:
     return {"video": graph.batch.tolist(), "frame": frame, "row": row, "column": column}
 
 
-def drawing_columns(graph: SpatioTemporalGraph, selection: Selection | None = None) -> dict[str, list[Any]]:
-    """What a program such as Gephi needs to open the graph as a picture, one value per vertex.
-
-    ``x`` and ``y``: frames side by side, videos one below the other. With a selection of the graph's tokens also
-    ``community`` (−1 where there is none), ``verdict`` (its name), ``event`` and ``kept``, and ``r``, ``g``, ``b``: the
-    colour that the community has in all pictures.
-
-    Raises:
-        StgraphError: the selection is of other tokens.
-    """
+def drawing_places(graph: SpatioTemporalGraph) -> dict[str, list[float]]:
+    """``x`` and ``y`` of each vertex for programs such as Gephi: frames side by side, videos one below the other."""
     if not graph.num_nodes:
         return {"x": [], "y": []}
     frame, row, column = graph.coords.T
     height, width = int(row.max()) + 1, int(column.max()) + 1
-    columns: dict[str, list[Any]] = {
+    return {
         "x": (frame * (width + 2) + column).double().tolist(),
         "y": (-(graph.batch * (height + 4) + row)).double().tolist(),
     }
-    if selection is None:
-        return columns
-    token = graph.token
-    if int(token[-1]) >= len(selection.verdict) or not torch.equal(selection.coords[token], graph.coords):
-        raise StgraphError("the selection is of other tokens than the graph; export the graph of its tokens")
-    from ..selectors.selection import Verdict
-    from ..viz.colours import community_colours
-
-    community = selection.community[token].cpu()
-    sizes = torch.bincount(community.clamp(min=0))
-    alone = (community < 0) | (sizes[community.clamp(min=0)] == 1)
-    colours = community_colours(community.clamp(min=0).numpy(), alone.numpy())
-    columns["community"] = community.tolist()
-    columns["verdict"] = [Verdict(code).name.lower() for code in selection.verdict[token].tolist()]
-    columns["event"] = ((selection.candidate[token] & 2) > 0).tolist()
-    columns["kept"] = selection.mask[token].tolist()
-    return columns | {name: colours[:, channel].tolist() for channel, name in enumerate("rgb")}
 
 
 def _tensor(data: Any, name: str, shape: tuple[int, ...] | None = None) -> Tensor | None:

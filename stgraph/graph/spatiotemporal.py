@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import kernels
 from ..errors import StgraphError, check_number
+from ..late_binding import above
 from ..tokens import VideoTokens, check_finite, raster_keys
 from .edges import SPATIAL, TEMPORAL, Cosines, EdgeBuilder, Offset, SpatialEdges, TemporalEdges, first_of_each
 
@@ -69,9 +70,7 @@ class SpatioTemporalGraph:
         )
 
     def _repr_html_(self) -> str:
-        from ..viz.cards import graph_card
-
-        return graph_card(self)
+        return str(above("graph_card")(self))
 
     def take_edges(self, mask: Tensor) -> SpatioTemporalGraph:
         """The same vertices with only the edges where ``mask`` (E,) bool is True."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from .. import kernels
 from ..budget import ceil_share, share_of
 from ..errors import StgraphError, check_choice, check_number, plain_number
+from ..late_binding import above
 from ..registry import build_groups
 from ..signals import Signals
 from ..tokens import VideoTokens
@@ -336,9 +337,8 @@ class Selector(ABC):
         Raises:
             StgraphError: the model's family has no adapter, or the model is set up in a way that pruning does not fit.
         """
-        from ..models import Attachment
-
-        return Attachment(self, model, trim=trim, layer=layer, adapter=adapter).warn_if_never_started()
+        attachment: Attachment = above("attachment")(self, model, trim=trim, layer=layer, adapter=adapter)
+        return attachment.warn_if_never_started()
 
     # -- inside a language model ---------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import StgraphError, readable
 from ..kernels import TIE_TOLERANCE, snap
+from ..late_binding import above
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -211,9 +212,7 @@ class Selection:
         return f"Selection({len(self)} of {len(self.verdict)} tokens: {counts})"
 
     def _repr_html_(self) -> str:
-        from ..viz.cards import selection_card
-
-        return selection_card(self)
+        return str(above("selection_card")(self))
 
     def show(
         self,
@@ -236,13 +235,12 @@ class Selection:
         Raises:
             StgraphError: values that do not belong together.
         """
-        from ..viz.explorer import explore
-
         names = [str(s.method.get("name", "selection")) for s in (self, other) if s is not None]
         if len(set(names)) < len(names):
             names = ["this", "other"]
         chosen = {name: s for name, s in zip(names, (self, other), strict=False) if s is not None}
-        return explore(video, self if other is None else chosen, tokens, video_index=video_index)
+        shown: Explorer = above("explore")(video, self if other is None else chosen, tokens, video_index=video_index)
+        return shown
 
     def draw(
         self,
@@ -265,9 +263,8 @@ class Selection:
         Raises:
             StgraphError: no such kind, something that it needs is missing, or values that do not belong together.
         """
-        from ..viz.scene import scene
-
-        return scene(self, video, tokens, video_index=video_index).draw(kind, **options)
+        figure: Figure = above("scene")(self, video, tokens, video_index=video_index).draw(kind, **options)
+        return figure
 
     @cached_property
     def counts(self) -> dict[str, int]:
