@@ -1,0 +1,42 @@
+"""Options that several commands share, and what they say of the settings."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads this annotation at run time
+    typer.Argument(
+        help="Settings such as retention=0.3 community=leiden difference.threshold=0.15", show_default=False
+    ),
+]
+
+ConfigFile = Annotated[Optional[Path], typer.Option("--config", "-c", help="YAML file of settings.")]  # noqa: UP045
+EventsFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--events", help="Known events, as `stgraph sample` writes them."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that the folder holds.")]
+AllowCorrupt = Annotated[bool, typer.Option("--allow-corrupt", help="Use what can be decoded of a damaged file.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Import classes that the --config file names, which runs their code.")
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Use no frames and tokens of earlier runs, and keep none.")]
+Exact = Annotated[bool, typer.Option("--exact", help="Measure coverage on all tokens, not on a sample.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+def settings_of(overrides: list[str], config: Path | None, *, trust: bool) -> tuple[list[str], dict[str, Any] | None]:
+    """The words of a command and the data of its file.
+
+    A class of the working folder is found where a word names it as ``module:Class``.
+    """
+    from ..config import load_config, names_foreign
+
+    if trust or any(names_foreign(value) for word in overrides for value in word.partition("=")[2].split(",")):
+        sys.path.append(str(Path.cwd()))
+    return overrides, load_config(config) if config else None
