@@ -109,7 +109,8 @@ def _reference() -> str:
     lines.append("")
     for path in sorted((ROOT / "stgraph").rglob("*.py")):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        if module in SKIPPED or module.startswith("stgraph.app.commands") or "/_" in path.as_posix().removesuffix("/__init__.py"):
+        skipped = module in SKIPPED or module.startswith("stgraph.app.commands")
+        if skipped or "/_" in path.as_posix().removesuffix("/__init__.py"):
             continue
         # Read, not imported: a module may need a library that is not installed here.
         kinds = (ast.ClassDef, ast.FunctionDef)

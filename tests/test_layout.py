@@ -25,6 +25,8 @@ AGAINST_THE_ORDER = {
 
 #: The same inside a folder.
 INSIDE_A_FOLDER = {
+    ("stgraph.selectors.stored", "stgraph.selectors.selection"): "`Selection.save` and `load` call it",
+    ("stgraph.selectors.why", "stgraph.selectors.selection"): "`Selection.why` calls it",
     ("stgraph.graph.exports", "stgraph.graph.spatiotemporal"): "`graph.to_pyg()` and others call functions of exports",
 }
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -19,8 +19,10 @@ from ..late_binding import above
 from ..registry import build_groups
 from ..signals import Signals
 from ..tokens import VideoTokens
+from .clock import Clock
+from .ranking import Ranking, check_budget
 from .rounds import EARLY_LAYER, LayerBudget, Round, Rounds, Step, budget_notes, last_step
-from .selection import Blend, Selection, Verdict, blend_of, verdict_of
+from .selection import Selection, Verdict, verdict_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,113 +30,7 @@ if TYPE_CHECKING:
     from ..models.adapter import Adapter
     from ..models.attachment import Attachment
 
-
-@dataclass(frozen=True, eq=False)
-class Ranking:
-    """What a method says of the N tokens; the base class turns it into exactly ⌈r·N⌉ kept ones per video.
-
-    Attributes:
-        importance: (N,) float, larger is kept first, ties to the smaller index; cosines come as ``kernels.snap`` of
-            them.
-        candidate: (N,) uint8 bits, 1 = representative, 2 = event; all candidates come before all others. None when the
-            method has no candidates and ranks by importance alone.
-        protected: (N,) bool, kept before all other candidates, or None.
-        community: (N,) int64, −1 where none; or None.
-        centrality: (N,) float32, or None.
-        difference: (N,) float32, or None.
-        seconds: time of each stage.
-        notes: sentences for the user.
-        merge_target: (N,) int64, the kept token that a dropped one is merged into, −1 for all others; None where the
-            method does not merge.
-        merge_weight: (N,) float32, the factor of each token in that sum, see :class:`Selection`.
-        blend: the sums themselves, where a token goes into several kept ones or a kept one into others, see
-            :class:`Selection`; None where the two above say all.
-        budget: visual tokens to keep of each video; None for ⌈r·N⌉.
-    """
-
-    importance: Tensor
-    candidate: Tensor | None = None
-    protected: Tensor | None = None
-    community: Tensor | None = None
-    centrality: Tensor | None = None
-    difference: Tensor | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    merge_target: Tensor | None = None
-    merge_weight: Tensor | None = None
-    blend: Blend | None = None
-    budget: Sequence[int] | None = None
-
-    @classmethod
-    def cat(cls, parts: Sequence[Ranking]) -> Ranking:
-        """The rankings of several videos as that of one batch: communities and merge targets are numbered on."""
-        sizes = [len(part.importance) for part in parts]
-        first = [sum(sizes[:video]) for video in range(len(parts))]
-        seconds: dict[str, float] = {}
-        for part in parts:
-            for stage, value in part.seconds.items():
-                seconds[stage] = seconds.get(stage, 0.0) + value
-
-        def joined(name: str, fill: float, offsets: Sequence[int] | None = None) -> Tensor | None:
-            values = [cast("Tensor | None", getattr(part, name)) for part in parts]
-            some = next((value for value in values if value is not None), None)
-            if some is None:
-                return None
-            whole = [
-                some.new_full((size,), fill) if value is None else value
-                for value, size in zip(values, sizes, strict=True)
-            ]
-            if offsets is not None:
-                whole = [torch.where(x >= 0, x + offset, x) for x, offset in zip(whole, offsets, strict=True)]
-            return torch.cat(whole)
-
-        numbers = [0 if part.community is None else int(part.community.max()) + 1 for part in parts]
-        alike = len({part.notes for part in parts}) == 1
-        return cls(
-            importance=torch.cat([part.importance for part in parts]),
-            candidate=joined("candidate", 0),
-            protected=joined("protected", 0),
-            community=joined("community", -1, [sum(numbers[:video]) for video in range(len(parts))]),
-            centrality=joined("centrality", 0),
-            difference=joined("difference", 0),
-            seconds=seconds,
-            notes=parts[0].notes
-            if alike
-            else tuple(f"video {video}: {note}" for video, part in enumerate(parts) for note in part.notes),
-            merge_target=joined("merge_target", -1, first),
-            merge_weight=joined("merge_weight", 1),
-            blend=_blends(parts, first),
-            budget=[n for part in parts for n in part.budget or ()] or None,
-        )
-
-
-def _blends(parts: Sequence[Ranking], first: Sequence[int]) -> Blend | None:
-    """The sums of several videos as those of one batch; None where targets and weights say all."""
-    if all(part.blend is None for part in parts):
-        return None
-    blends = []
-    for part, offset in zip(parts, first, strict=True):
-        blend = part.blend
-        if blend is None and part.merge_target is not None and part.merge_weight is not None:
-            keep = part.protected if part.protected is not None else part.merge_weight > 0
-            blend = blend_of(keep & (part.merge_target < 0), part.merge_target, part.merge_weight)
-        if blend is not None:
-            blends.append(Blend(blend.into + offset, blend.source + offset, blend.weight))
-    return Blend.cat(blends)
-
-
-class Clock:
-    """The time of each stage, in seconds."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """Add the time since the last call to a stage."""
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
-        self._last = now
+__all__ = ["Clock", "Ranking", "Selector"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,7 +174,7 @@ class Selector(ABC):
                 f"{tuple(ranking.importance.shape)}"
             )
         visual = self.visual(tokens)
-        _check_budget(ranking, tokens, visual, type(self).__name__)
+        check_budget(ranking, tokens, visual, type(self).__name__)
         role = ranking.candidate if ranking.candidate is not None else torch.zeros(n, dtype=torch.uint8, device=device)
         keep, margin, budgets = self._fill(ranking, role, visual, tokens, settled[0])
         if ranking.merge_target is not None:
@@ -463,17 +359,3 @@ class Selector(ABC):
             stay[places[order[begin : begin + budget]]] = True
             begin += count
         return stay
-
-
-def _check_budget(ranking: Ranking, tokens: VideoTokens, visual: Tensor, method: str) -> None:
-    """Raise :class:`StgraphError` unless a method that sets its own budget keeps 0 to all tokens of each video."""
-    if ranking.budget is None:
-        return
-    counts = torch.bincount(tokens.batch[visual], minlength=tokens.num_videos).tolist()
-    budget = list(ranking.budget)
-    if len(budget) != len(counts) or not all(
-        isinstance(kept, int) and 0 <= kept <= count for kept, count in zip(budget, counts, strict=True)
-    ):
-        raise StgraphError(
-            f"selector {method} must keep a whole number of tokens of each video, at most {counts}, got {budget}"
-        )
