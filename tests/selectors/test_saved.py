@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stgraph import Selection, StgraphError, STSimDiff, VideoTokens
-from stgraph.selectors.selection import _LAYOUT, _checksum
+from stgraph.selectors.stored import _LAYOUT, _checksum
 
 TENSORS = [name for name in _LAYOUT if not name.startswith("merge")]
 
