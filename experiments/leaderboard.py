@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from stgraph.app.compare import Cell, markdown
 from stgraph.errors import StgraphError
 
+from .ending import ends_well
 from .outcomes import Outcomes
 from .settings import compose
 from .statistics import accuracy, words
@@ -155,6 +156,7 @@ class Measured:
         return cls(np.unpackbits(packed, count=questions).astype(bool), content["figures"])
 
 
+@ends_well
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the page, or add a method; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -165,33 +167,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("words", nargs="*", metavar="add NAME | all | name=value")
     parser.add_argument("--yes", action="store_true", help="run a grid of any size")
     given = parser.parse_intermixed_args(arguments)
-    try:
-        plain = [word for word in given.words if "=" not in word]
-        rest = [word for word in given.words if "=" in word]
-        keys = set(compose("leaderboard", []))
-        own = compose("leaderboard", [word for word in rest if word.partition("=")[0] in keys])
-        files = Path(str(own["files"]))
-        methods = tuple(word for word in rest if word.partition("=")[0] not in keys)
-        if plain == ["all"]:
-            names: dict[str, tuple[str, ...]] = {FULL: ("selector=none",), PAPER: (), **FLOORS, **peers()}
-            for path in add(names, own, files, yes=given.yes):
-                print(path)
-        elif plain[:1] == ["add"]:
-            if len(plain) != 2:
-                raise StgraphError("add takes one name: add NAME selector=module:Class; quote a name with spaces")
-            for path in add({plain[1]: methods}, own, files, yes=given.yes):
-                print(f"{path}; commit it with the page, and open a pull request")
-        elif plain or methods:
-            raise StgraphError(f"{(plain or methods)[0]!r} means nothing here; say add NAME, all, or a setting")
-        page = Path(str(own["page"]))
-        page.write_text(text(entries(files)), "utf-8")
-        print(page)
-    except StgraphError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; finished cells are kept, and the same command goes on from there", file=sys.stderr)
-        return 130
+    plain = [word for word in given.words if "=" not in word]
+    rest = [word for word in given.words if "=" in word]
+    keys = set(compose("leaderboard", []))
+    own = compose("leaderboard", [word for word in rest if word.partition("=")[0] in keys])
+    files = Path(str(own["files"]))
+    methods = tuple(word for word in rest if word.partition("=")[0] not in keys)
+    if plain == ["all"]:
+        names: dict[str, tuple[str, ...]] = {FULL: ("selector=none",), PAPER: (), **FLOORS, **peers()}
+        for path in add(names, own, files, yes=given.yes):
+            print(path)
+    elif plain[:1] == ["add"]:
+        if len(plain) != 2:
+            raise StgraphError("add takes one name: add NAME selector=module:Class; quote a name with spaces")
+        for path in add({plain[1]: methods}, own, files, yes=given.yes):
+            print(f"{path}; commit it with the page, and open a pull request")
+    elif plain or methods:
+        raise StgraphError(f"{(plain or methods)[0]!r} means nothing here; say add NAME, all, or a setting")
+    page = Path(str(own["page"]))
+    page.write_text(text(entries(files)), "utf-8")
+    print(page)
     return 0
 
 

@@ -22,6 +22,7 @@ import yaml
 
 from stgraph.errors import StgraphError, check_number
 
+from .ending import ends_well
 from .outcomes import Outcomes
 from .settings import compose
 from .statistics import accuracy, difference, words
@@ -78,6 +79,7 @@ Candidate = tuple[int, ...]
 """The number of the choice of each part."""
 
 
+@ends_well
 def main(arguments: Sequence[str] | None = None) -> int:
     """Search; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -88,17 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("words", nargs="*", metavar="name=value", help="settings of conf/search.yaml")
     parser.add_argument("--yes", action="store_true", help="run a search of any size")
     given = parser.parse_intermixed_args(arguments)
-    try:
-        own = compose("search", given.words)
-        check_number("candidates", own["candidates"], at_least=2, integer=True)
-        check_number("seed", own["seed"], integer=True)
-        text = search(own, yes=given.yes)
-    except StgraphError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; finished cells are kept, and the same command goes on from there", file=sys.stderr)
-        return 130
+    own = compose("search", given.words)
+    check_number("candidates", own["candidates"], at_least=2, integer=True)
+    check_number("seed", own["seed"], integer=True)
+    text = search(own, yes=given.yes)
     print(text)
     return 0
 

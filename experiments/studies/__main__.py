@@ -10,6 +10,7 @@ from typing import Any
 
 from stgraph.errors import StgraphError, check_choice, check_number
 
+from ..ending import ends_well
 from ..outcomes import Outcomes, model_of, read
 from ..settings import compose
 from ..sweep import Plan, Store, run
@@ -32,6 +33,7 @@ Run again to go on after an interruption. Studies, by name or letter:
 """
 
 
+@ends_well
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run studies; returns the exit code: 0 done, 1 cells failed or figures differ, 2 bad input, 130 interrupted."""
     known = studies()
@@ -50,25 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="compare with the published outcomes")
     parser.add_argument("--yes", action="store_true", help="run a grid of any size")
     given = parser.parse_intermixed_args(arguments)
-    try:
-        names = _names([word for word in given.words if "=" not in word])
-        own = compose("studies", [word for word in given.words if "=" in word])
-        failed = 0
-        if not given.saved:
-            failed = _measure([known[name] for name in names if name in known], own, yes=given.yes)
-        outcomes = _outcomes(own, saved=given.saved)
-        for name in names:
-            text = _write(name, outcomes, own)
-            print(text)
-        if given.check:
-            return _check([known[name] for name in names if name in known], outcomes, own)
-        return 1 if failed else 0
-    except StgraphError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; finished cells are kept, and the same command goes on from there", file=sys.stderr)
-        return 130
+    names = _names([word for word in given.words if "=" not in word])
+    own = compose("studies", [word for word in given.words if "=" in word])
+    failed = 0
+    if not given.saved:
+        failed = _measure([known[name] for name in names if name in known], own, yes=given.yes)
+    outcomes = _outcomes(own, saved=given.saved)
+    for name in names:
+        text = _write(name, outcomes, own)
+        print(text)
+    if given.check:
+        return _check([known[name] for name in names if name in known], outcomes, own)
+    return 1 if failed else 0
 
 
 def _names(given: Sequence[str]) -> list[str]:

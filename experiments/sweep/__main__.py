@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from stgraph.app.compare import markdown
 from stgraph.errors import StgraphError
 
+from ..ending import ends_well
 from ..outcomes import Outcomes, name_of
 from ..statistics import accuracy, words
 from .run import Progress, run
@@ -29,6 +30,7 @@ LINE_SECONDS = 30.0
 """Between two lines of progress where there is no terminal."""
 
 
+@ends_well
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a sweep; returns the exit code: 0 done, 1 some cells failed, 2 bad input, 130 interrupted."""
     parser = argparse.ArgumentParser(
@@ -38,19 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-m", "--multirun", action="store_true", help="as in Hydra; several values work without it too")
     parser.add_argument("--yes", action="store_true", help="run a grid of any size")
     given = parser.parse_intermixed_args(arguments)
-    try:
-        settings = read(given.words)
-        check_size(len(settings.plan), settings.limit, yes=given.yes)
-        with Store(settings.results) as store:
-            state = sweep(settings, store)
-            print(summary(settings, store, state))
-            return 1 if state.counts.failed else 0
-    except StgraphError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; finished cells are kept, and the same command goes on from there", file=sys.stderr)
-        return 130
+    settings = read(given.words)
+    check_size(len(settings.plan), settings.limit, yes=given.yes)
+    with Store(settings.results) as store:
+        state = sweep(settings, store)
+        print(summary(settings, store, state))
+        return 1 if state.counts.failed else 0
 
 
 def check_size(cells: int, limit: int, *, yes: bool) -> None:

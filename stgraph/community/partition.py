@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -97,30 +96,6 @@ class Partition:
         total = float(volume.sum())
         return float(2 * inside.sum()) / total if total else 1.0
 
-    def conductance(self, graph: SpatioTemporalGraph) -> Tensor:
-        """Cut weight over the smaller of the volumes inside and outside, per community: (m,) float64 in [0, 1].
-
-        0 for a community without edges to others. Raises as modularity.
-        """
-        inside, volume = self._weights(graph, "conductance")
-        cut = volume - 2 * inside
-        smaller = torch.minimum(volume, volume.sum() - volume)
-        return torch.where(smaller > 0, cut / smaller.where(smaller > 0, 1.0), 0.0).clamp(0, 1)
-
-    def cohesion(self, graph: SpatioTemporalGraph) -> Tensor:
-        """Mean cosine of all pairs of members, joined or not, per community: (m,) float64, NaN for a community of one.
-
-        Closed form, O(V·d): the mean of the members' centralities.
-
-        Raises:
-            StgraphError: the graph has another number of vertices.
-        """
-        self._check(graph.num_nodes, "the graph")
-        centrality = graph.centrality(self.labels, self.sizes).double()
-        mean = torch.zeros(self.num_communities, dtype=torch.float64, device=self.labels.device)
-        mean.index_add_(0, self.labels, centrality).div_(self.sizes)
-        return mean.where(self.sizes > 1, torch.nan)
-
     def _weights(self, graph: SpatioTemporalGraph, measure: str) -> tuple[Tensor, Tensor]:
         """(m,) float64 weight of the edges inside each community, and volume: the sum of its weighted degrees."""
         self._check(graph.num_nodes, "the graph")
@@ -166,38 +141,3 @@ class Partition:
         ari = 1.0 if most == expected else (pairs - expected) / (most - expected)
         nmi = 2 * information / (h_one + h_two) if h_one + h_two else 1.0
         return Agreement(nmi=min(nmi, 1.0), ari=ari, vi=max(2 * h_both - h_one - h_two, 0.0))
-
-    # -- JSON ---------------------------------------------------------------------------------------------------------
-
-    def to_json(self) -> str:
-        """The partition as JSON; labels as runs, since tokens that follow each other are often of one community."""
-        labels, lengths = torch.unique_consecutive(self.labels.cpu(), return_counts=True)
-        runs = {"labels": labels.tolist(), "lengths": lengths.tolist()}
-        return json.dumps({"runs": runs, "method": self.method, "seconds": self.seconds})
-
-    @classmethod
-    def from_json(cls, text: str) -> Partition:
-        """The inverse of :meth:`to_json`, exactly; labels on the CPU.
-
-        Raises:
-            StgraphError: the text is not a partition.
-        """
-        try:
-            data = json.loads(text)
-            runs = [torch.tensor(data["runs"][name]).reshape(-1) for name in ("labels", "lengths")]
-            method, seconds = dict(data["method"]), float(data["seconds"])
-        except (ValueError, TypeError, KeyError, RuntimeError) as error:
-            raise StgraphError(f"this is not the JSON of a partition ({error!r}); write one with to_json()") from error
-        if not len(runs[0]) and not len(runs[1]):
-            return cls(torch.empty(0, dtype=torch.int64), method, seconds)
-        if any(r.dtype != torch.int64 for r in runs) or len(runs[0]) != len(runs[1]) or int(runs[1].min()) < 1:
-            raise StgraphError(
-                "the runs of a partition's JSON must be as many whole labels as lengths ≥ 1; write it with to_json()"
-            )
-        # Labels are numbered by their first vertex: each is a known number or the next one.
-        labels, highest = runs[0], torch.cummax(runs[0], 0).values
-        if int(labels.min()) < 0 or int(labels[0]) != 0 or bool((highest.diff() > 1).any()):
-            raise StgraphError(
-                "the labels of a partition's JSON must be numbered 0, 1, ... by their first vertex; use to_json()"
-            )
-        return cls(labels.repeat_interleave(runs[1]), method, seconds)

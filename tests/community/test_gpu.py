@@ -33,8 +33,6 @@ def test_measures_on_the_gpu(pair):
     on_cpu, on_gpu = (COMMUNITIES.build("components")(graph) for graph in pair)
     assert on_gpu.modularity(pair[1]) == pytest.approx(on_cpu.modularity(pair[0]))
     assert on_gpu.compare(on_cpu).ari == 1
-    assert torch.allclose(on_gpu.cohesion(pair[1]).cpu(), on_cpu.cohesion(pair[0]), atol=1e-6, equal_nan=True)
-    assert on_gpu.to_json().split('"method"')[0] == on_cpu.to_json().split('"method"')[0]
 
 
 @pytest.mark.parametrize("where", [0, 1])
