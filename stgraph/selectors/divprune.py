@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .per_video import Choice, Clip, VideoSelector
-from .similarity import fine, unit64
+from .similarity import Directions, fine
 
 BLOCK = 256
 """Tokens among which picks are made before all others hear of them."""
@@ -31,51 +31,60 @@ class DivPrune(VideoSelector):
     def choose(self, clip: Clip) -> Choice:
         """The earlier picked, the larger the score."""
         count = clip.budget if self.exact else max(1, round(clip.retention * len(clip)))
-        order = farthest_first(unit64(clip.features), count)
+        order = farthest_first(Directions(clip.features), count)
         score = torch.zeros(len(clip), dtype=torch.float64, device=order.device)
         score[order] = torch.arange(len(order), 0, -1, device=order.device).double() / len(order)
         return Choice(score, score > 0)
 
 
-def loneliest(unit: Tensor) -> int:
-    """The vector (n, d) whose nearest other one is farthest, in 1 − cosine."""
-    if len(unit) == 1:
+def loneliest(vectors: Directions) -> int:
+    """The vector whose nearest other one is farthest, in 1 − cosine."""
+    count, unit = len(vectors), vectors.unit
+    if count == 1:
         return 0
-    nearest = torch.full((len(unit),), torch.inf, dtype=torch.float64, device=unit.device)
-    for start in range(0, len(unit), ROWS):
-        stop = min(start + ROWS, len(unit))
-        apart = fine(1 - unit[start:stop] @ unit[:stop].T)  # each pair once
-        apart[:, start:].fill_diagonal_(torch.inf)
-        nearest[start:stop] = torch.minimum(nearest[start:stop], apart.amin(1))
-        nearest[:stop] = torch.minimum(nearest[:stop], apart.amin(0))
-    return int(nearest.argmax())
+    likest = torch.full((count,), -torch.inf, dtype=torch.float32, device=unit.device)
+    for start in range(0, count, ROWS):
+        stop = min(start + ROWS, count)
+        rough = vectors.rough(slice(start, stop), vectors, slice(0, stop))  # each pair once
+        rough[:, start:].fill_diagonal_(-torch.inf)
+        likest[start:stop] = torch.maximum(likest[start:stop], rough.amax(1))
+        likest[:stop] = torch.maximum(likest[:stop], rough.amax(0))
+    likely = (likest <= likest.amin() + 2 * vectors.error).nonzero()[:, 0]
+    alone = torch.empty(len(likely), dtype=torch.float64, device=unit.device)
+    for place, rows in zip(torch.arange(len(likely)).split(ROWS), likely.split(ROWS), strict=True):
+        apart = fine(1 - unit[rows] @ unit.T)
+        apart[torch.arange(len(rows)), rows] = torch.inf
+        alone[place] = apart.amin(1)
+    return int(likely[alone.argmax()])
 
 
-def farthest_first(unit: Tensor, count: int) -> Tensor:
+def farthest_first(vectors: Directions, count: int) -> Tensor:
     """The first ``count`` tokens of farthest-point sampling by 1 − cosine: (count,) int64, in the order of picking.
 
-    Distances to the nearest pick only ever shrink, so as long as the farthest of a block of tokens is at least as far
-    as anything outside was before the block, it is the farthest of all. All tokens then hear of the block's picks in
-    one matrix product.
+    Distances to the nearest pick only ever shrink, so a distance that has not heard of the latest picks is a bound.
+    Those with the largest bounds hear of them; as long as the farthest of these is at least as far as any bound of the
+    others, it is the farthest of all.
 
     Args:
-        unit: (n, d) float64 unit vectors.
+        vectors: n of them.
         count: tokens to pick, 0 to n.
     """
+    unit = vectors.unit
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=unit.device)
-    start = loneliest(unit)
-    picks = [start]
-    distance = fine(1 - unit @ unit[start])
-    distance[start] = -torch.inf
+    picks = [loneliest(vectors)]
+    bound = fine(1 - unit @ unit[picks[0]])
+    bound[picks[0]] = -torch.inf
+    heard = torch.ones_like(bound, dtype=torch.int64)
     while len(picks) < count:
-        order = torch.sort(distance, stable=True, descending=True).indices
+        _tell(bound, heard, unit, picks, torch.sort(bound, stable=True, descending=True).indices[: 8 * BLOCK])
+        order = torch.sort(bound, stable=True, descending=True).indices
         inside = order[:BLOCK].sort().values
+        _tell(bound, heard, unit, picks, inside)
         names = inside.tolist()
-        outside = (float(distance[order[BLOCK]]), -int(order[BLOCK])) if len(order) > BLOCK else (-torch.inf, 0)
+        outside = (float(bound[order[BLOCK]]), -int(order[BLOCK])) if len(order) > BLOCK else (-torch.inf, 0)
         apart = fine(1 - unit[inside] @ unit[inside].T)
-        near = distance[inside]
-        heard = len(picks)
+        near = bound[inside]
         while len(picks) < count:
             place = int(near.argmax())
             if (float(near[place]), -names[place]) < outside:
@@ -83,7 +92,16 @@ def farthest_first(unit: Tensor, count: int) -> Tensor:
             picks.append(names[place])
             near = torch.minimum(near, apart[place])
             near[place] = -torch.inf
-        fresh = picks[heard:]
-        distance = torch.minimum(distance, fine(1 - (unit @ unit[fresh].T).amax(1)))
-        distance[fresh] = -torch.inf
+        bound[inside], heard[inside] = near, len(picks)
     return torch.tensor(picks, dtype=torch.int64, device=unit.device)
+
+
+def _tell(bound: Tensor, heard: Tensor, unit: Tensor, picks: list[int], rows: Tensor) -> None:
+    """Let the distances of some rows hear of the picks that they have not heard of yet."""
+    known = heard[rows]
+    for since in known.unique().tolist():
+        if since < len(picks):
+            own = rows[known == since]
+            alike = (unit[own] @ unit[picks[since:]].T).amax(1)
+            bound[own] = torch.minimum(bound[own], fine(1 - alike))
+    heard[rows] = len(picks)

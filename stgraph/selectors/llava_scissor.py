@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import log
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -10,15 +12,18 @@ from torch import Tensor
 
 from ..community.components import torch_components
 from ..errors import check_number
-from .per_video import Choice, Clip, VideoSelector, bisect, first
+from .per_video import Choice, Clip, VideoSelector, first
 from .selection import Blend
-from .similarity import cosines, fine, unit64
+from .similarity import BLOCK, Directions, cosines
 
-BLOCK = 1 << 22
-"""Similarities held at a time: 32 MB of float64."""
+BOUNDS = 8
+"""Thresholds at which the first stage runs alone."""
 
-STEPS = 12
-"""Thresholds that are tried for an exact count."""
+STEPS = 6
+"""Thresholds at which both stages run for an exact count."""
+
+CLOSE = 0.01
+"""Share of the count that such a threshold may miss it by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +37,9 @@ class LLaVAScissor(VideoSelector):
 
     Departures: a row stands at a token, where theirs has no place: that with the most neighbours in the component of
     its frame with the most neighbours, which gives the same order. Components are exact, also of more than 3,233
-    nodes, of which theirs looks at the edges of a random part. ``count="exact"``: τ is bisected in 12 steps; then the
-    components of the fewest tokens are left out before tokens choose their row, or the tokens least like their row stay
-    beside it as they are.
+    nodes, of which theirs looks at the edges of a random part. ``count="exact"``: τ is the best of at most 7
+    that are interpolated; then the components of the fewest tokens are left out before tokens choose their row, or the
+    tokens least like their row stay beside it as they are.
 
     Attributes:
         similarity_threshold: τ in [−1, 1], for ``count="published"``; 0.9 in their README, 0.95 in their code.
@@ -51,10 +56,7 @@ class LLaVAScissor(VideoSelector):
     def choose(self, clip: Clip) -> Choice:
         """Number of tokens of each row; for the others 1 − cosine to their row."""
         similarity = [cosines(clip.features[frame], clip.features[frame]) for frame in clip.frames]
-        threshold = self.similarity_threshold
-        if self.exact:
-            threshold = bisect(lambda tau: len(_rows(clip, similarity, tau).place), -1, 1, clip.budget, steps=STEPS)
-        rows = _rows(clip, similarity, threshold)
+        rows = _fitting(clip, similarity) if self.exact else _rows(clip, similarity, self.similarity_threshold)
         stay = torch.arange(len(rows.place), device=rows.place.device)
         if self.exact and len(stay) > clip.budget:
             stay = first(rows.size, clip.budget).nonzero()[:, 0]
@@ -96,15 +98,50 @@ class _Rows(NamedTuple):
     part: Tensor
 
 
+def _fitting(clip: Clip, similarity: list[Tensor]) -> _Rows:
+    """The components at the threshold whose number is nearest to the budget, found by interpolation."""
+    low, high, few = -1.0, 1.0, 1
+    for _ in range(BOUNDS):  # the second stage only joins, so what the first leaves is a bound, and costs little
+        middle = (low + high) / 2
+        if sum(len(head) for _, head in _in_frames(similarity, middle)) <= clip.budget:
+            low = middle
+        else:
+            high = middle
+    best, high = _rows(clip, similarity, low), 1.0  # above which nothing is joined
+    few, many = log(len(best.place) / clip.budget), log(len(clip) / clip.budget)
+    side = 0.0
+    for _ in range(STEPS):
+        if abs(len(best.place) - clip.budget) <= CLOSE * clip.budget or few >= 0:
+            break
+        # Numbers grow about exponentially.
+        threshold = low + (high - low) * few / (few - many)
+        rows = _rows(clip, similarity, threshold)
+        gap = log(len(rows.place) / clip.budget)
+        if abs(len(rows.place) - clip.budget) < abs(len(best.place) - clip.budget):
+            best = rows
+        # An end that stays twice counts half, so that both ends move (the Illinois rule).
+        if gap < 0:
+            low, few, many = threshold, gap, many / (2 if side < 0 else 1)
+        else:
+            high, many, few = threshold, gap, few / (2 if side > 0 else 1)
+        side = gap
+    return best
+
+
+def _in_frames(similarity: list[Tensor], threshold: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """The components of each frame at a threshold, see :func:`_ordered`, given the similarities inside it."""
+    for similar in similarity:
+        joined = similar > threshold
+        joined.fill_diagonal_(True)
+        yield _ordered(torch_components(len(joined), joined.nonzero().T), joined.sum(1))
+
+
 def _rows(clip: Clip, similarity: list[Tensor], threshold: float) -> _Rows:
     """Both stages at one threshold, given the similarities inside each frame."""
     device = clip.coords.device
     label = torch.empty(len(clip), dtype=torch.int64, device=device)
     places, count = [], 0
-    for frame, similar in zip(clip.frames, similarity, strict=True):
-        joined = similar > threshold
-        joined.fill_diagonal_(True)
-        own, head = _ordered(torch_components(len(joined), joined.nonzero().T), joined.sum(1))
+    for frame, (own, head) in zip(clip.frames, _in_frames(similarity, threshold), strict=True):
         label[frame] = own + count
         places.append(head + frame.start)
         count += len(head)
@@ -150,18 +187,22 @@ def similar_components(x: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
 
     Blocks of rows are joined with all that came before, so that memory stays linear.
     """
-    unit = unit64(x)
-    label = torch.arange(len(unit), device=unit.device)
+    vectors = Directions(x)
+    label = torch.arange(len(vectors), device=x.device)
     degree = torch.ones_like(label)
-    step = max(1, BLOCK // len(unit))
-    for start in range(0, len(unit), step):
-        block = fine(unit[start : start + step] @ unit[: start + step].T) > threshold
-        rows = torch.arange(len(block), device=unit.device)
-        block &= torch.arange(block.shape[1], device=unit.device) < rows[:, None] + start  # each pair once
-        degree[start : start + step] += block.sum(1)
-        degree[: start + step] += block.sum(0)
-        later, earlier = block.nonzero().T
-        label = torch_components(len(unit), torch.stack([label[earlier], label[later + start]]))[label]
+    step = max(1, BLOCK // len(vectors))
+    for start in range(0, len(vectors), step):
+        stop = min(start + step, len(vectors))
+        rough = vectors.rough(slice(start, stop), vectors, slice(0, stop))
+        own = rough[:, start:]
+        own.masked_fill_(torch.ones_like(own, dtype=torch.bool).triu_(), -torch.inf)  # each pair once
+        later, earlier = (likely := rough > threshold - vectors.error).nonzero().T
+        unsure = (rough[likely] <= threshold + vectors.error).nonzero()[:, 0]
+        joined = torch.ones_like(later, dtype=torch.bool)
+        joined[unsure] = vectors.pairs(later[unsure] + start, vectors, earlier[unsure]) > threshold
+        later, earlier = later[joined] + start, earlier[joined]
+        degree += torch.bincount(later, minlength=len(degree)) + torch.bincount(earlier, minlength=len(degree))
+        label = torch_components(len(vectors), torch.stack([label[earlier], later]))[label]
     return label, degree
 
 
@@ -171,7 +212,16 @@ def nearest(x: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         (n,) int64 that row, and (n,) float64 its cosine.
     """
-    unit = unit64(centre)
-    step = max(1, BLOCK // len(centre))
-    found = [fine(unit64(part) @ unit.T).max(1) for part in x.split(step)]
-    return torch.cat([best.indices for best in found]), torch.cat([best.values for best in found])
+    centres, found = Directions(centre), []
+    for part in x.split(max(1, BLOCK // len(centre))):
+        vectors = Directions(part)
+        rough = vectors.rough(slice(None), centres, slice(None))
+        row, column = (rough >= rough.amax(1, keepdim=True) - 2 * vectors.error).nonzero().T
+        cosine = vectors.pairs(row, centres, column)
+        best = torch.full((len(part),), -2.0, dtype=torch.float64, device=x.device).scatter_reduce(
+            0, row, cosine, "amax"
+        )
+        first_best = torch.full_like(best, len(centre), dtype=torch.int64)
+        equal = cosine == best[row]
+        found.append((first_best.scatter_reduce(0, row[equal], column[equal], "amin"), best))
+    return torch.cat([row for row, _ in found]), torch.cat([cosine for _, cosine in found])

@@ -16,6 +16,12 @@ from ..kernels import snap
 FINE = 2.0**-36
 """Cosines and other numbers of size 1 are compared in steps of this."""
 
+BLOCK = 1 << 22
+"""Similarities held at a time: 16 MB of float32."""
+
+TERMS = 512
+"""Terms of a cosine that are summed at a time in float32, which bounds its rounding error."""
+
 
 def fine(value: Tensor) -> Tensor:
     """``value`` rounded to multiples of :data:`FINE`, float64: for numbers of size 1, such as cosines."""
@@ -43,6 +49,43 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
 def pair_cosines(a: Tensor, b: Tensor) -> Tensor:
     """(n,) float64 cosine of each row of ``a`` (n, d) with the same row of ``b``, fit to be compared."""
     return fine((unit64(a) * unit64(b)).sum(1))
+
+
+class Directions:
+    """Directions of many vectors, whose cosines are screened in float32 and decided in float64.
+
+    Attributes:
+        unit: (n, d) float64 unit vectors.
+        error: bound on the rounding error of :meth:`rough`.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        """Take the rows of ``x`` (n, d) of any size."""
+        self.unit = unit64(x)
+        # Where float32 products are allowed to be of fewer digits there is nothing to screen with.
+        whole = torch.get_float32_matmul_precision() == "highest"
+        self._rough = self.unit.to(torch.float32) if whole else self.unit
+        dim = x.shape[1]
+        # One rounding for each term of a part, for each sum of parts, and for the numbers themselves.
+        self.error = (min(dim, TERMS) + dim // TERMS + 4) * 2.0**-24 + FINE
+
+    def __len__(self) -> int:
+        return len(self.unit)
+
+    def rough(self, rows: slice, other: Directions, columns: slice) -> Tensor:
+        """(rows, columns) cosines to within ``error``."""
+        a, b = self._rough[rows], other._rough[columns]
+        found = a[:, :TERMS] @ b[:, :TERMS].T
+        for begin in range(TERMS, a.shape[1], TERMS):
+            found.addmm_(a[:, begin : begin + TERMS], b[:, begin : begin + TERMS].T)
+        return found
+
+    def pairs(self, rows: Tensor, other: Directions, columns: Tensor) -> Tensor:
+        """(p,) float64 cosines of pairs, fit to be compared."""
+        step = max(1, BLOCK // self.unit.shape[1])
+        parts = zip(rows.split(step), columns.split(step), strict=True)
+        found = [fine((self.unit[i] * other.unit[j]).sum(1)) for i, j in parts]
+        return torch.cat(found) if found else self.unit.new_empty(0)
 
 
 def squared_distances(x: Tensor) -> Tensor:

@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from ..errors import check_number
-from .per_video import Choice, Clip, VideoSelector, bisect
+from .per_video import Choice, Clip, VideoSelector, bisect, predecessors
 from .selection import Blend
-from .similarity import cosines, fine, pair_cosines, unit64
+from .similarity import fine, pair_cosines, unit64
 
 STEPS = 10
 """Thresholds that are tried for an exact count."""
+
+BLOCK = 1024
+"""Pairs of nodes that are compared at a time."""
 
 
 class Level(NamedTuple):
@@ -38,14 +41,12 @@ class Nodes(NamedTuple):
 
     Attributes:
         frame: (m,) int64.
-        box: (m, 4) int64 first and last row and column.
         mean: (m, d) float32.
         token: (n,) int64 the node of each token of the clip.
         weight: (n,) float64 the part of each token in its node.
     """
 
     frame: Tensor
-    box: Tensor
     mean: Tensor
     token: Tensor
     weight: Tensor
@@ -88,16 +89,18 @@ class STTM(VideoSelector):
 
     def choose(self, clip: Clip) -> Choice:
         """Tokens of each row; for the others 1 − cosine to it, less 2."""
-        levels = self._levels(clip)
+        levels, before = self._levels(clip), predecessors(clip, adjacent=True)[0]
         spatial, temporal = self.spatial_threshold, self.temporal_threshold
         if self.exact:
-            spatial = bisect(lambda s: self._count(clip, levels, s, temporal), -1.01, 1.01, clip.budget, steps=STEPS)
+
+            def count(spatial: float, temporal: float) -> int:
+                return len(_groups(_nodes(clip, levels, spatial), before, temporal).unique())
+
+            spatial = bisect(lambda s: count(s, temporal), -1.01, 1.01, clip.budget, steps=STEPS)
             if spatial > 1 and temporal > 0:
-                temporal = bisect(
-                    lambda t: self._count(clip, levels, spatial, t), temporal, 1.01, clip.budget, steps=STEPS
-                )
+                temporal = bisect(lambda t: count(spatial, t), temporal, 1.01, clip.budget, steps=STEPS)
         nodes = _nodes(clip, levels, spatial)
-        group = _groups(nodes, temporal)
+        group = _groups(nodes, before, temporal)
         tokens = torch.arange(len(clip), device=group.device)
         place = torch.full_like(nodes.frame, len(clip)).scatter_reduce(0, nodes.token, tokens, "amin")
         head = place[group][nodes.token]
@@ -109,9 +112,6 @@ class STTM(VideoSelector):
         return Choice(
             torch.where(chosen, size, unlike), chosen, blend=Blend.cat([Blend(head, tokens, weight.to(torch.float32))])
         )
-
-    def _count(self, clip: Clip, levels: list[Level], spatial: float, temporal: float) -> int:
-        return len(_groups(_nodes(clip, levels, spatial), temporal).unique())
 
     def _levels(self, clip: Clip) -> list[Level]:
         """From where the tree begins to single positions."""
@@ -180,33 +180,32 @@ def _nodes(clip: Clip, levels: list[Level], threshold: float) -> Nodes:
     rank = torch.empty_like(order)
     rank[order] = torch.arange(count, device=order.device)
     token, head = rank[same], head[order]
-    bounds = []
-    for axis in (row, column):
-        for reduce, start in (("amin", 1 << 40), ("amax", -1)):
-            bounds.append(torch.full((count,), start, device=axis.device).scatter_reduce(0, token, axis, reduce))
     mean = torch.empty(count, clip.features.shape[1], dtype=torch.float32, device=frame.device)
     for number, one in enumerate(levels):
         own = (level[head] == number).nonzero()[:, 0]
         mean[own] = one.mean.flatten(1, 2)[frame[head[own]], node[head[own]]]
-    return Nodes(frame[head], torch.stack(bounds, 1), mean, token, weight)
+    return Nodes(frame[head], mean, token, weight)
 
 
-def _groups(nodes: Nodes, threshold: float) -> Tensor:
-    """(m,) int64 the number that each node ends up with, that of the node which stands for it."""
+def _groups(nodes: Nodes, before: Tensor, threshold: float) -> Tensor:
+    """(m,) int64 the number that each node ends up with, that of the node which stands for it.
+
+    Args:
+        nodes: that stay.
+        before: (n,) int64 the token at the same position of the frame before, −1 where there is none.
+        threshold: cosine of nodes that are joined; 0 and below for none.
+    """
     group = torch.arange(len(nodes.frame), device=nodes.frame.device)
-    if threshold <= 0:
+    if threshold <= 0 or bool((before < 0).all()):
         return group
-    pairs = []
-    starts = torch.searchsorted(nodes.frame, torch.arange(int(nodes.frame.max()) + 2, device=group.device)).tolist()
-    for begin, middle, end in zip(starts, starts[1:], starts[2:], strict=False):
-        if begin < middle < end:
-            a, b = nodes.box[begin:middle, None], nodes.box[None, middle:end]
-            inside = _covers(a, b) | _covers(b, a)
-            alike = cosines(nodes.mean[begin:middle], nodes.mean[middle:end]) >= threshold
-            pairs.append((inside & alike).nonzero() + group.new_tensor([begin, middle]))
-    if not pairs:
-        return group
-    earlier, later = torch.cat(pairs).T
+    # Nodes of one tree that share a position cover each other.
+    later = (before >= 0).nonzero()[:, 0]
+    count = len(nodes.frame)
+    pairs = (nodes.token[before[later]] * count + nodes.token[later]).unique()
+    pairs = torch.stack([pairs // count, pairs % count])
+    parts = pairs.split(BLOCK, dim=1)
+    alike = torch.cat([pair_cosines(nodes.mean[a], nodes.mean[b]) for a, b in parts]) >= threshold
+    earlier, later = pairs[:, alike]
     while True:
         smallest = torch.minimum(group[earlier], group[later])
         group = group.scatter_reduce(0, earlier, smallest, "amin").scatter_reduce(0, later, smallest, "amin")
@@ -214,7 +213,3 @@ def _groups(nodes: Nodes, threshold: float) -> Tensor:
         if torch.equal(group, group[group]):
             return group
 
-
-def _covers(a: Tensor, b: Tensor) -> Tensor:
-    """Whether box a holds box b: first and last row and column in the last dimension."""
-    return (a[..., 0] <= b[..., 0]) & (a[..., 1] >= b[..., 1]) & (a[..., 2] <= b[..., 2]) & (a[..., 3] >= b[..., 3])

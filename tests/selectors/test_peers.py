@@ -14,6 +14,7 @@ from stgraph.selectors import llava_scissor as scissor_module
 from stgraph.selectors.divprune import farthest_first
 from stgraph.selectors.llava_scissor import similar_components
 from stgraph.selectors.per_video import first, shares, unit_rows
+from stgraph.selectors.similarity import Directions
 from stgraph.selectors.vidcom2 import apportion
 
 from ..strategies import features
@@ -230,10 +231,10 @@ def test_apportion_respects_capacity_and_total():
 @pytest.mark.parametrize("block", [1, 2, 7, 256])
 def test_farthest_first_does_not_depend_on_its_blocks(block, monkeypatch):
     monkeypatch.setattr(divprune_module, "BLOCK", block)
-    unit = unit_rows(features(4, 5, 5, 16, seed=8).flatten(0, 2))
-    order = farthest_first(unit, 60).tolist()
+    vectors = Directions(features(4, 5, 5, 16, seed=8).flatten(0, 2))
+    order = farthest_first(vectors, 60).tolist()
     monkeypatch.setattr(divprune_module, "BLOCK", 10_000)
-    assert order == farthest_first(unit, 60).tolist()
+    assert order == farthest_first(vectors, 60).tolist()
     assert len(set(order)) == 60
 
 
