@@ -317,6 +317,41 @@ def last_attention(
     return received
 
 
+def column_attention(
+    attention: nn.Module,
+    query: Tensor,
+    keys: Tensor,
+    rotation: tuple[Tensor, Tensor],
+    mask: Tensor,
+    row: int,
+    columns: Tensor,
+) -> Tensor:
+    """Head-mean attention of some columns of a row to every column of it, (m, S) float32, as the layer computes it.
+
+    Args:
+        attention: the attention module of a decoder layer.
+        query: (S, heads · d) or (S, heads, d) of the row, not rotated.
+        keys: (S, key heads · d) or (S, key heads, d), not rotated.
+        rotation: cosines and sines, (B, S, d) each.
+        mask: (B, S), 0 for padding.
+        row: of ``rotation`` and ``mask``.
+        columns: (m,) those that ask.
+    """
+    size = cast(int, attention.head_dim)
+    rotate = sys.modules[type(attention).__module__].apply_rotary_pos_emb
+    cosine, sine = (x[row if len(x) > 1 else 0][None] for x in rotation)
+    columns = columns.to(query.device)
+    q = query[columns].view(1, len(columns), -1, size).transpose(1, 2)
+    k = keys.view(1, len(keys), -1, size).transpose(1, 2)
+    q, _ = rotate(q, q, cosine[:, columns], sine[:, columns])
+    _, k = rotate(k, k, cosine, sine)
+    q = q[0].unflatten(0, (k.shape[1], -1))  # (key heads, queries of each, m, d)
+    logits = (q.float() @ k[0].float()[:, None].transpose(2, 3)) * cast(float, attention.scaling)
+    seen = (torch.arange(len(keys), device=columns.device) <= columns[:, None]) & (mask[row].to(columns.device) != 0)
+    received: Tensor = logits.masked_fill(~seen.to(logits.device), -torch.inf).softmax(-1).mean((0, 1))
+    return received
+
+
 def projections(layer: nn.Module) -> tuple[nn.Module, nn.Module]:
     """The modules whose outputs are the queries and keys of a decoder layer, not rotated yet."""
     attention = getattr(layer, "self_attn", None)

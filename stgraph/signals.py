@@ -37,13 +37,13 @@ class Signals:
         encoder_keys: (N, d_k) float. Head-mean raw attention keys of the same encoder block (VisionZip, PruMerge).
         llm_attention: (N,) float. Head-mean attention of the last prompt token to the token in an early LLM layer
             (FastV).
-        question: the text behind each video, one for each (DART, CDPruner).
+        question: the text behind each video, one for each, None where nothing follows (DART, CDPruner, SparseVLM).
     """
 
     encoder_attention: Tensor | None = None
     encoder_keys: Tensor | None = None
     llm_attention: Tensor | None = None
-    question: tuple[Question, ...] | None = None
+    question: tuple[Question | None, ...] | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):  # a selection is a choice, through which no gradient flows
@@ -76,6 +76,10 @@ class Signals:
         """The same signals beside this ``llm_attention``, (N,)."""
         return replace(self, llm_attention=llm_attention)
 
+    def with_question(self, question: tuple[Question | None, ...]) -> Signals:
+        """The same signals beside these questions, one for each video."""
+        return replace(self, question=question)
+
     def require(self, name: str, method: str) -> Tensor:
         """The signal called ``name``, or a sentence that says who needs it and where it comes from."""
         value = getattr(self, name)
@@ -99,7 +103,7 @@ class DeferredSignals(Signals):
         self,
         encoder: Callable[[], Signals],
         llm_attention: Tensor | None = None,
-        question: tuple[Question, ...] | None = None,
+        question: tuple[Question | None, ...] | None = None,
     ) -> None:
         """Take ``encoder``, which makes signals that fit the tokens, and what is known already."""
         object.__setattr__(self, "llm_attention", None if llm_attention is None else llm_attention.detach())
@@ -130,3 +134,7 @@ class DeferredSignals(Signals):
     def with_llm_attention(self, llm_attention: Tensor) -> Signals:
         """The same signals, still to be computed, beside this ``llm_attention``, (N,)."""
         return DeferredSignals(self._encoder, llm_attention, self.question)
+
+    def with_question(self, question: tuple[Question | None, ...]) -> Signals:
+        """The same signals, still to be computed, beside these questions."""
+        return DeferredSignals(self._encoder, self.llm_attention, question)

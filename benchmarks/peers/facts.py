@@ -90,9 +90,7 @@ FACTS = {
         True,
         "framefusion",
     ),
-    "evs": Facts(
-        _arxiv("EVS", "NVIDIA 2025", "2510.14624") + ", as vLLM runs it", "max(n, ⌊r·N⌋)", golden="evs"
-    ),
+    "evs": Facts(_arxiv("EVS", "NVIDIA 2025", "2510.14624") + ", as vLLM runs it", "max(n, ⌊r·N⌋)", golden="evs"),
     "vidcom2": Facts(
         _arxiv("VidCom2", "EMNLP 2025", "2505.14454"), "max(1, round) a frame", "newlines by policy", golden="vidcom2"
     ),

@@ -62,7 +62,8 @@ def _time(outcomes: dict[str, Any], name: str) -> str:
     if row is None:
         return "?"
     amount = f"{row['ms'] / 1000:.1f} s" if row["ms"] >= 1000 else f"{row['ms']:.0f} ms"
-    return f"{amount}, {row['over_simdiff']:.1f}×" if row["over_simdiff"] < 10 else f"{amount}, {row['over_simdiff']:.0f}×"
+    digits = 1 if row["over_simdiff"] < 10 else 0
+    return f"{amount}, {row['over_simdiff']:.{digits}f}×"
 
 
 def clips(outcomes: dict[str, Any]) -> str:

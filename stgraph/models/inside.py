@@ -109,8 +109,7 @@ class InsideHooks:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
             found = self._call()
             if found is not None and found[0].due == index + 1:
-                prompt = output[:, : found[1].width].detach()
-                setattr(found[0], name, prompt[:, -1:] if name == "query" else prompt)
+                setattr(found[0], name, output[:, : found[1].width].detach())
 
         return hook
 
@@ -142,7 +141,10 @@ class InsideHooks:
         cut, merge = pruning.round(
             hidden[:, :width],
             there.bool(),
-            lambda: compat.last_attention(attention, call.query, call.keys, (cosine, sine), there),
+            lambda: compat.last_attention(attention, call.query[:, -1:], call.keys, (cosine, sine), there),
+            lambda row, columns: compat.column_attention(
+                attention, call.query[row], call.keys[row], (cosine, sine), there, row, columns
+            ),
         )
         if merge is not None:
             plan.merges[layer] = merge

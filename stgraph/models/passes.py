@@ -18,7 +18,7 @@ from .. import compat
 from ..errors import StgraphError, check_number
 from ..selectors.base import Selector
 from ..selectors.selection import Selection
-from ..signals import DeferredSignals, Signals
+from ..signals import DeferredSignals, Question, Signals
 from ..tokens import VideoTokens
 from .adapter import Adapter
 from .inside import Hook, InsideHooks
@@ -294,22 +294,29 @@ class Passes:
         pruning = Pruning(
             self._selector,
             tokens,
-            self._signals(plan, tokens),
+            self._signals(plan, tokens, embeddings, mask),
             rows=torch.cat([torch.full_like(p.columns, p.row) for p in plan.places]).to(tokens.device),
             columns=torch.cat([p.columns for p in plan.places]).to(tokens.device),
             copies=plan.copies,
             layers=len(cast(Any, self._decoder).layers),
             last=self._last,
+            text=plan.text(),
         )
         plan.cut, plan.merge = pruning.round(embeddings, mask.bool())
         self._note(plan, pruning)
 
-    def _signals(self, plan: Plan, tokens: VideoTokens) -> Signals:
-        """Signals of the vision tower; none where it is not known how to read them."""
+    def _signals(self, plan: Plan, tokens: VideoTokens, embeddings: Tensor, mask: Tensor) -> Signals:
+        """The text behind each video, and signals of the vision tower where it is known how to read them."""
+        question = tuple(
+            Question(embeddings[row, columns], first=int(mask[row, : place.columns[0]].sum())) if len(columns) else None
+            for place, (row, columns) in zip(plan.places, plan.text(), strict=True)
+        )
         seen, layouts = self.here.tower, [place.layout for place in plan.places]
         if seen is None:
-            return Signals()
-        return DeferredSignals(lambda: tower_signals(self._adapter, self._model, seen, tokens, layouts))
+            return Signals(question=question)
+        return DeferredSignals(
+            lambda: tower_signals(self._adapter, self._model, seen, tokens, layouts), question=question
+        )
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """After the language model: its cache follows the plan."""

@@ -54,6 +54,17 @@ class Plan:
         """Columns of the prompts."""
         return self.ids.shape[1]
 
+    def text(self) -> list[tuple[int, Tensor]]:
+        """Row of each video, and the columns behind it there that hold no token of a video."""
+        free = torch.ones(self.ids.shape, dtype=torch.bool)
+        for place in self.places:
+            free[place.row, place.columns.cpu()] = False
+        found = []
+        for place in self.places:
+            last = int(place.columns[-1]) + 1
+            found.append((place.row, free[place.row, last:].nonzero()[:, 0] + last))
+        return found
+
     def begins(self, ids: Tensor | None) -> bool:
         """Whether these sequences go on from the prompts."""
         return ids is not None and torch.equal(ids[:, : self.length], self.ids)
@@ -93,7 +104,7 @@ class Call:
         fresh: the plan is yet to be made.
         whole: it starts with the prompt, which is to be cut; otherwise the prompt is in the cache.
         mask: (B, columns of the first layers) attention mask.
-        query: of the last column of the prompt, in the layer behind whose attention a round is due.
+        query: of all columns of the prompt, in the layer behind whose attention a round is due.
         keys: of all columns of the prompt there.
         rotation: cosines and sines of the positions there.
         stage_mask: what the layers of the stage at work get as their mask.

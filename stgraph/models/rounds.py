@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple, cast
 
 import torch
@@ -102,6 +102,7 @@ class Pruning:
         copies: rows of each prompt, one after the other.
         layers: number of decoder layers.
         last: the last round; 0 where all happens before the language model.
+        text: row and columns of the text behind each video, in the first copy of its row.
         due: the next round.
         selection: what became of the tokens, once the method has finished.
     """
@@ -114,6 +115,7 @@ class Pruning:
     copies: int
     layers: int
     last: int
+    text: Sequence[tuple[int, Tensor]] = ()
     due: int = 0
     selection: Selection | None = None
 
@@ -124,7 +126,11 @@ class Pruning:
         self._seconds = 0.0
 
     def round(
-        self, hidden: Tensor, there: Tensor, attention: Callable[[], Tensor] | None = None
+        self,
+        hidden: Tensor,
+        there: Tensor,
+        attention: Callable[[], Tensor] | None = None,
+        of_columns: Callable[[int, Tensor], Tensor] | None = None,
     ) -> tuple[Cut | None, Merge | None]:
         """The round that is due: what is cut out, and what is merged before that; None where nothing is.
 
@@ -132,9 +138,10 @@ class Pruning:
             hidden: (B, S, d) behind the attention of the layer before, or the embeddings.
             there: (B, S) bool, False for padding.
             attention: gives the (B, S) attention of the last prompt token in the layer before; None in round 0.
+            of_columns: gives the (m, S) attention of columns (m,) of a row there; None in round 0.
         """
         start = time.perf_counter()
-        step = self._ask(hidden, attention)
+        step = self._ask(hidden, attention, of_columns)
         self._seconds += time.perf_counter() - start
         merge = Merge.of(step, self.rows, self.columns, self.copies)
         cut = self._drop(step.keep, there.to(step.keep.device))
@@ -160,13 +167,18 @@ class Pruning:
         counts = [next(c for since, c in reversed(self._counts) if since <= layer) for layer in range(self.layers)]
         return tuple(map(tuple, torch.stack(counts, 1).tolist()))
 
-    def _ask(self, hidden: Tensor, attention: Callable[[], Tensor] | None) -> Step:
+    def _ask(
+        self,
+        hidden: Tensor,
+        attention: Callable[[], Tensor] | None,
+        of_columns: Callable[[int, Tensor], Tensor] | None,
+    ) -> Step:
         tokens, index, device = self.tokens, self._index, self.tokens.device
 
         def own(x: Tensor) -> Tensor:
             return x[self.rows.to(x.device), self.columns.to(x.device)].to(device)
 
-        if attention is None:
+        if attention is None or of_columns is None:
             view = Round(tokens, index, self.signals, 0, self.layers, last=not self.last, attention=_no_attention)
             if not self.last:
                 return last_step(view, self.selector(tokens, self.signals))
@@ -180,8 +192,23 @@ class Pruning:
             separator=tokens.separator[index],
         )
         signals, last = self.signals.take(index), self.due >= self.last
-        view = Round(left, index, signals, self.due, self.layers, last=last, attention=cache(lambda: own(attention())))
+        view = Round(
+            left,
+            index,
+            signals,
+            self.due,
+            self.layers,
+            last=last,
+            attention=cache(lambda: own(attention())),
+            attention_of_text=partial(self._of_text, left.batch, of_columns),
+        )
         return cast("Rounds", self._rounds).send(view)
+
+    def _of_text(self, batch: Tensor, of_columns: Callable[[int, Tensor], Tensor], video: int, which: Tensor) -> Tensor:
+        """See :attr:`Round.attention_of_text`."""
+        row, columns = self.text[video]
+        received = of_columns(row, columns[which.to(columns.device)]).mean(0)
+        return received[self.columns[batch == video].to(received.device)].to(batch.device)
 
     def _drop(self, keep: Tensor, there: Tensor) -> Cut | None:
         stay = there.clone()
@@ -191,7 +218,9 @@ class Pruning:
         if torch.equal(stay, there):
             return None
         cut = Cut.of(stay)
-        self.columns = cut.places()[self.rows, self.columns]
+        places = cut.places()
+        self.columns = places[self.rows, self.columns]
+        self.text = [(row, places[row, columns.to(places.device)]) for row, columns in self.text]
         return cut
 
     def _visual_counts(self) -> Tensor:

@@ -233,8 +233,8 @@ class FrameFusion(VideoSelector):
         counts = torch.bincount(tokens.batch[self.visual(tokens)], minlength=tokens.num_videos).tolist()
         budgets = [self.layer_budget(count, entry.layers) for count in counts]
         if not self.exact:
-            budgets = [LayerBudget("mean_over_layers", self.retention, count, entry.layers) for count in counts]
-        goals = [Exact(budget) if self.exact else Cost(self.retention, entry.layers) for budget in budgets]
+            budgets = [replace(budget, rule="mean_over_layers") for budget in budgets]
+        goals = [Exact(budget) if self.exact else Cost(budget.retention, entry.layers) for budget in budgets]
         videos = [_Video(goal, done=not count) for goal, count in zip(goals, counts, strict=True)]
         lineage = Lineage(len(tokens), tokens.device)
         received = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)

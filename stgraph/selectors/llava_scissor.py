@@ -100,7 +100,7 @@ class _Rows(NamedTuple):
 
 def _fitting(clip: Clip, similarity: list[Tensor]) -> _Rows:
     """The components at the threshold whose number is nearest to the budget, found by interpolation."""
-    low, high, few = -1.0, 1.0, 1
+    low, high = -1.0, 1.0
     for _ in range(BOUNDS):  # the second stage only joins, so what the first leaves is a bound, and costs little
         middle = (low + high) / 2
         if sum(len(head) for _, head in _in_frames(similarity, middle)) <= clip.budget:

@@ -57,7 +57,7 @@ class PyramidDrop(FastV):
         for stage in range(1, self.stages + 1):
             last = view.last or stage == self.stages
             share = 1.0 if last else stage / self.stages
-            budgets = [max(1, math.ceil(n * self._kept(share))) if n else 0 for n in counts]
+            budgets = [max(1, math.ceil(n * self._kept(share, n))) if n else 0 for n in counts]
             if last:
                 budgets = [self.layer_budget(n, entry.layers).at(view.layer, n) for n in counts]
                 if not self.exact:
@@ -73,8 +73,8 @@ class PyramidDrop(FastV):
             alive = keep | ~visual
             view = yield Step(alive[view.index], layer=max(view.layer + 1, layer * (stage + 1) // self.stages))
 
-    def _kept(self, share: float) -> float:
-        return float(self.retention**share if self.exact else 0.5 ** (share * self.stages))
+    def _kept(self, share: float, count: int) -> float:
+        return float(self.share(count) ** share if self.exact else 0.5 ** (share * self.stages))
 
     def _first(self, tokens: VideoTokens, score: Tensor, visual: Tensor, budgets: list[int]) -> Tensor:
         """(N,) bool, the largest scores of every video."""

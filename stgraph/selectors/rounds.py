@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..budget import ceil_share, exact_share
+from ..errors import StgraphError
 from ..signals import Signals
 from ..tokens import VideoTokens
 from .selection import Blend, Selection, blend_of
@@ -27,6 +28,10 @@ BudgetRule = Literal["tokens", "mean_over_layers"]
 """What retention is a share of: the tokens behind the last round, or the mean over all layers (as published)."""
 
 BUDGET_RULES = ("tokens", "mean_over_layers")
+
+
+def _no_text(video: int, which: Tensor) -> Tensor:
+    raise StgraphError("there is no attention of the text yet at the entry of the language model; ask for it later")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +47,9 @@ class Round:
         last: there is no further round.
         attention: gives the (n,) float32 head-mean attention that the last prompt token pays them in layer ``layer`` −
             1; not in round 0.
+        attention_of_text: gives, for the number of a video and the (m,) numbers of text tokens behind it, rows of its
+            :class:`~stgraph.signals.Question`, the float32 mean of their head-mean attention to each of the video's
+            tokens; not in round 0.
     """
 
     tokens: VideoTokens
@@ -51,6 +59,7 @@ class Round:
     layers: int
     last: bool
     attention: Callable[[], Tensor]
+    attention_of_text: Callable[[int, Tensor], Tensor] = _no_text
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -9,13 +10,13 @@ import torch
 from torch import Tensor
 
 from ..budget import ceil_share
-from ..errors import StgraphError, check_number
+from ..errors import check_number
 from ..kernels import norms
 from ..registry import group_field
 from ..signals import Signals
 from ..tokens import VideoTokens, check_finite
 from .base import Ranking, Selector
-from .rounds import Round, Rounds, Step, last_step
+from .rounds import Round, Rounds, Step, sums_of
 from .selection import Blend, Selection
 
 
@@ -24,8 +25,8 @@ class Sequence(Selector):
     """``first`` brings a video down to a share of its tokens, ``second`` what is left of it to ⌈r·N⌉.
 
     The second method sees what kept tokens have become by merging. Where it has its place inside a language model
-    (FastV, FrameFusion, PyramidDrop), the first prunes at the entry and the second in its rounds: encoder-side with
-    LLM-side. There the videos of a batch must have the same number of tokens.
+    (FastV, FrameFusion, PyramidDrop, SparseVLM), the first prunes at the entry and the second in its rounds:
+    encoder-side with LLM-side.
 
     Attributes:
         first: the method that comes first; its own retention plays no part.
@@ -58,113 +59,177 @@ class Sequence(Selector):
 
     def rank(self, tokens: VideoTokens, signals: Signals) -> Ranking:
         """The tokens that both keep."""
-        keep = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
-        score = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
         places = self.visual(tokens).nonzero()[:, 0]
         check_finite(norms(tokens.features, places), tokens.coords[places], tokens.batch[places])
-        blends, notes, merges = [Blend.empty(tokens.device)], [], False
+        found = []
+        for rows, part, own, budget in self._parts(tokens, signals):
+            one = self._first(int(self.visual(part).sum()), budget)(part, own)
+            left = replace(part.take(one.indices), features=one.apply(part.features))
+            found.append((rows, one, self._fitting(self.second, budget, len(left))(left, own.take(one.indices))))
+        return _both(tokens, found)
+
+    def _parts(self, tokens: VideoTokens, signals: Signals) -> Iterator[tuple[Tensor, VideoTokens, Signals, int]]:
+        """Rows, tokens, signals and budget of every video that has visual tokens."""
         offsets = tokens.offsets
         for video in range(tokens.num_videos):
-            rows = torch.arange(offsets[video], offsets[video + 1], device=tokens.device)
             part = tokens.video(video)
-            own = signals.take(rows)
-            if signals.question is not None:
-                own = replace(own, question=(signals.question[video],))
             count = int(self.visual(part).sum())
-            if not count:
-                continue
-            budget = ceil_share(self.retention, count)
-            one = self._first(count, budget)(part, own)
-            left = replace(part.take(one.indices), features=one.apply(part.features))
-            two = self._fitting(self.second, budget, len(left))(left, own.take(one.indices))
-            kept = one.indices[two.indices]
-            keep[rows[kept]] = True
-            score[rows[one.indices]] = 1 + two.importance.double().argsort(stable=True).argsort().double()
-            merges |= one.merges or two.merges
-            blend = _after(one, two)
-            blends.append(Blend(rows[blend.into], rows[blend.source], blend.weight))
-            notes += [*one.notes, *two.notes]
-        ranking = Ranking(importance=score, protected=keep, notes=tuple(notes))
-        if not merges:
-            return ranking
-        blend = Blend.cat(blends).changes()
-        target, weight = blend.main_targets(keep)
-        return replace(ranking, merge_target=target, merge_weight=weight, blend=blend)
+            if count:
+                rows = torch.arange(offsets[video], offsets[video + 1], device=tokens.device)
+                yield rows, part, _of_video(signals.take(rows), video), ceil_share(self.share(count, video), count)
 
     def rounds(self, entry: Round, layer: int) -> Rounds:
-        """The first method at the entry, then the rounds of the second on what is left."""
+        """The first method at the entry, then the rounds of the second on what is left, each video by itself."""
         tokens = entry.tokens
-        if tokens.num_videos > 1 or self.first_retention == 1:
-            # One budget for all videos of a batch would not be exact, so each has its own retention only where it is
-            # alone; a batch of equal videos is.
-            counts = torch.bincount(tokens.batch[self.visual(tokens)], minlength=tokens.num_videos).unique()
-            if len(counts[counts > 0]) > 1:
-                raise StgraphError(
-                    "sequence prunes inside the language model one video size at a time; give videos of one size in a "
-                    'batch, or use trim="before"'
-                )
-        count = int(self.visual(tokens).sum()) // max(1, len(tokens.batch.unique()))
-        budget = ceil_share(self.retention, count)
-        one = replace(self._first(count, budget), separators="keep")(tokens, entry.signals)
-        start = last_step(entry, one)
-        left = replace(tokens.take(one.indices), features=one.apply(tokens.features))
-        second: Selector = replace(self._fitting(self.second, budget, one.budget[0]), separators=self.separators)
-        inner = second.rounds(replace(entry, tokens=left, index=torch.arange(len(left))), layer)
-        step = next(inner)
-        index = one.indices
-        view = yield _joined(start, one, step)
+        inner = [
+            _Inner(self, entry, layer, *part, video=int(tokens.batch[part[0][0]]))
+            for part in self._parts(tokens, entry.signals)
+        ]
+        outside = ~self.visual(tokens)  # of videos that have no other tokens
+        for part in inner:
+            outside[part.rows] = False
+        steps, view = [part.begin() for part in inner], entry
         while True:
-            place = torch.searchsorted(index, view.index)
-            step = inner.send(replace(view, index=place))
-            if step.selection is None:
-                view = yield step
-                continue
-            two = step.selection
-            keep = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
-            keep[index[two.indices]] = True
-            blend = _after(one, two)
-            fields: dict[str, Any] = {}
-            if one.merges or two.merges:
-                target, weight = blend.main_targets(keep)
-                fields = {"merge_target": target, "merge_weight": weight, "blend": blend}
-            score = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
-            score[index] = two.importance.double()
-            visual = keep & self.visual(tokens)
-            left_counts = torch.bincount(tokens.batch[visual], minlength=tokens.num_videos).tolist()
-            ranking = Ranking(importance=score, protected=keep, notes=two.notes, budget=left_counts, **fields)
-            selection = self.settle(tokens, ranking)
-            yield replace(step, keep=selection.mask[view.index], selection=selection)
-            return
+            keep = outside[view.index].clone()
+            blends = [Blend.empty(keep.device)]
+            for rows, step in steps:
+                keep[rows] = step.keep
+                blend = sums_of(step)
+                if blend is not None:
+                    blends.append(Blend(rows[blend.into], rows[blend.source], blend.weight))
+            blend = Blend.cat(blends)
+            open_parts = [part for part in inner if part.selection is None]
+            if not open_parts:
+                break
+            wanted = min(part.due for part in open_parts)
+            view = yield Step(keep, blend=blend, layer=max(wanted, view.layer + 1))
+            steps = [part.step(view) for part in inner]
+        ranking = _both(tokens, [(part.rows, part.one, part.selection) for part in inner if part.selection is not None])
+        selection = self.settle(tokens, replace(ranking, budget=self._left(tokens, ranking)))
+        yield Step(selection.mask[view.index], blend=blend, selection=selection)
+
+    def _left(self, tokens: VideoTokens, ranking: Ranking) -> list[int]:
+        """Visual tokens that stay of each video."""
+        assert ranking.protected is not None
+        stay = ranking.protected & self.visual(tokens)
+        found: list[int] = torch.bincount(tokens.batch[stay], minlength=tokens.num_videos).tolist()
+        return found
 
     def _first(self, count: int, budget: int) -> Selector:
-        share = self.retention**0.5 if self.first_retention is None else self.first_retention
+        share = (budget / count) ** 0.5 if self.first_retention is None else self.first_retention
         return self._fitting(self.first, max(budget, ceil_share(share, count)), count)
 
     def _fitting(self, selector: Selector, budget: int, count: int) -> Selector:
         """The method at a retention that keeps exactly ``budget`` of ``count`` tokens."""
         separators: Any = "vertex" if self.separators == "vertex" else "drop"
         retention = 1.0 if budget >= count else (budget - 0.5) / count
-        return replace(selector, retention=retention, separators=separators)
+        return replace(selector, retention=retention, tokens=None, separators=separators)
 
 
-def _joined(start: Step, one: Selection, step: Step) -> Step:
-    """The first step of both methods: what the first drops, and what the second does then."""
-    keep = torch.zeros_like(start.keep)
-    keep[one.indices[step.keep]] = True
-    return Step(keep, blend=start.blend, layer=step.layer)
+class _Inner:
+    """Both methods at work on one video inside a language model.
+
+    Attributes:
+        rows: (n,) int64 the video's tokens among all.
+        one: what the first method makes of them.
+        due: the next round of the second.
+        selection: of the second, among what the first leaves; None as long as it has rounds to come.
+    """
+
+    def __init__(
+        self,
+        both: Sequence,
+        entry: Round,
+        layer: int,
+        rows: Tensor,
+        part: VideoTokens,
+        signals: Signals,
+        budget: int,
+        *,
+        video: int,
+    ) -> None:
+        self.rows, self.due = rows, 0
+        self.selection: Selection | None = None
+        self._video = video
+        self._outside = ~both.visual(entry.tokens)  # separators, of which is decided in the end
+        first = both._first(int(both.visual(part).sum()), budget)
+        self.one = replace(first, separators="keep" if first.separators == "drop" else first.separators)(part, signals)
+        self._left = rows[self.one.indices]
+        left = replace(part.take(self.one.indices), features=self.one.apply(part.features))
+        second = replace(both._fitting(both.second, budget, self.one.budget[0]), separators=both.separators)
+        own = replace(entry, tokens=left, index=torch.arange(len(left)), signals=signals.take(self.one.indices))
+        self._rounds = second.rounds(own, layer)
+
+    def begin(self) -> tuple[Tensor, Step]:
+        """The first step of both: rows of the round, and what becomes of them."""
+        step = next(self._rounds)
+        self.due, self.selection = step.layer, step.selection
+        keep = torch.zeros(len(self.rows), dtype=torch.bool, device=self.rows.device)
+        keep[self.one.indices[step.keep]] = True
+        keep |= self._outside[self.rows]
+        after = sums_of(step) or Blend.empty(keep.device)
+        return self.rows, Step(keep, blend=_chained(self.one, step.keep.nonzero()[:, 0], after), layer=step.layer)
+
+    def step(self, view: Round) -> tuple[Tensor, Step]:
+        """The part of this video in a round; all of it stays where none of its own is due."""
+        rows = (view.tokens.batch == self._video).nonzero()[:, 0]
+        if self.selection is not None or (view.layer < self.due and not view.last):
+            return rows, Step(torch.ones(len(rows), dtype=torch.bool, device=rows.device))
+        own = Round(
+            tokens=view.tokens.video(self._video),
+            index=torch.searchsorted(self._left, view.index[rows]),
+            signals=_of_video(view.signals.take(rows), self._video),
+            layer=view.layer,
+            layers=view.layers,
+            last=view.last,
+            attention=lambda: view.attention()[rows],
+            attention_of_text=lambda _, which: view.attention_of_text(self._video, which),
+        )
+        step = self._rounds.send(own)
+        self.due, self.selection = step.layer, step.selection
+        return rows, replace(step, keep=step.keep | self._outside[view.index[rows]], selection=None)
 
 
-def _after(one: Selection, two: Selection) -> Blend:
-    """The sums of the second selection, of tokens of the first, as sums of all tokens."""
-    before, after = one.sums(), two.sums()
-    device = one.verdict.device
+def _of_video(signals: Signals, video: int) -> Signals:
+    """Signals of the tokens of one video, with its question alone."""
+    return signals if signals.question is None else signals.with_question((signals.question[video],))
+
+
+def _both(tokens: VideoTokens, found: list[tuple[Tensor, Selection, Selection]]) -> Ranking:
+    """What two selections one after the other make of every video, given its rows."""
+    keep = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+    score = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
+    blends, notes = [Blend.empty(tokens.device)], []
+    for rows, one, two in found:
+        keep[rows[one.indices[two.indices]]] = True
+        score[rows[one.indices]] = 1 + two.importance.double().argsort(stable=True).argsort().double()
+        blend = _chained(one, two.indices, two.sums())
+        blends.append(Blend(rows[blend.into], rows[blend.source], blend.weight))
+        notes += [*one.notes, *two.notes]
+    ranking = Ranking(importance=score, protected=keep, notes=tuple(notes))
+    if not any(one.merges or two.merges for _, one, two in found):
+        return ranking
+    blend = Blend.cat(blends).changes()
+    target, weight = blend.main_targets(keep)
+    return replace(ranking, merge_target=target, merge_weight=weight, blend=blend)
+
+
+def _chained(one: Selection, stay: Tensor, after: Blend) -> Blend:
+    """Sums of the tokens that a selection keeps as sums of all tokens.
+
+    Args:
+        one: the selection, of N tokens, K of which it keeps.
+        stay: (k,) int64 those of the K that stay.
+        after: what some of these become, of all K.
+    """
+    before, device = one.sums(), one.verdict.device
     heads = torch.zeros(len(one.verdict), dtype=torch.bool, device=device)
     heads[before.into] = True
     alone = one.indices[~heads[one.indices]]
     before = Blend.cat([before, Blend(alone, alone, torch.ones(len(alone), dtype=torch.float32, device=device))])
-    changed = torch.zeros(len(two.verdict), dtype=torch.bool, device=device)
+    changed = torch.zeros(len(one.indices), dtype=torch.bool, device=device)
     changed[after.into] = True
-    same = two.indices[~changed[two.indices]]
+    same = stay[~changed[stay]]
     after = Blend.cat([after, Blend(same, same, torch.ones(len(same), dtype=torch.float32, device=device))])
     into, source = one.indices[after.into], one.indices[after.source]
     starts = torch.searchsorted(before.into, source)

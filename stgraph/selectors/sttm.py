@@ -212,4 +212,3 @@ def _groups(nodes: Nodes, before: Tensor, threshold: float) -> Tensor:
         group = group[group]
         if torch.equal(group, group[group]):
             return group
-

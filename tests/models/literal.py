@@ -154,6 +154,123 @@ class StaircaseVideo(Video):
         self.done = last
 
 
+@dataclass
+class PyramidDropVideo(Video):
+    """Three times the same proportion goes, by attention."""
+
+    budget: str = "tokens"
+    published: bool = False
+
+    def visit(self, number: int, last: bool, hidden: Tensor, attention: Tensor | None) -> None:
+        if attention is None:
+            return
+        count = math.ceil(self.count * self.retention ** (number / 3))
+        if last:
+            count = math.ceil(decimal(self.retention) * self.count)
+        if self.published:
+            count = math.ceil(self.count / 2**number) if not last else max(1, round(self.count / 8))
+        kept = top(self.alive, lambda i: float(attention[self.columns[i]]), max(1, count))
+        self.drop(number, [i for i in self.alive if i not in kept])
+        self.done = last
+
+
+@dataclass
+class SparseVLMVideo(Video):
+    """Text tokens that the video is like rate it, three times; a part of what goes comes back as clusters."""
+
+    budget: str = "tokens"
+    published: bool = False
+    numbers: tuple[int, int, int] = (300, 200, 110)
+    all_columns = True
+    text: list[int] = field(default_factory=list)
+    raters: list[int] = field(default_factory=list)
+    sizes: list[list[int]] = field(default_factory=list)
+    lost: set[int] = field(default_factory=set)
+
+    def visit(self, number: int, last: bool, hidden: Tensor, attention: Tensor | None) -> None:
+        if attention is None:
+            v = torch.stack([hidden[self.columns[i]] for i in self.alive]).double()
+            t = torch.stack([hidden[c] for c in self.text]).double() if self.text else v[:0]
+            if self.text:
+                like = [sum(float(row[j]) for row in (v @ t.T).softmax(1)) / len(v) for j in range(len(t))]
+                self.raters = [c for c, x in zip(self.text, like, strict=True) if x > sum(like) / len(like)]
+            return
+        raters = self.raters or [attention.shape[0] - 1]
+        score = {i: sum(float(attention[r][self.columns[i]]) for r in raters) / len(raters) for i in self.alive}
+        stage = number - 1
+        kept_of_576 = self.numbers[stage]
+        least = math.ceil(decimal(self.retention) * self.count)
+        power = math.log(kept_of_576 / 576) / math.log(110 / 576)
+        budget = least if last else max(least, round(self.count * self.retention**power))
+        if self.published:
+            budget = max(1, round(self.count * kept_of_576 / 576))
+        budget = min(budget, len(self.alive))
+        m = len(self.alive) - budget
+        pool, clusters = min(int(0.3 * m) + 1, m), 0
+        if pool:
+            clusters = min(int(pool / 10) + 1, pool)
+        best = top(self.alive, score.__getitem__, len(self.alive))
+        best.sort(key=lambda i: -score[i])
+        stay = budget if self.published else budget - clusters
+        if not clusters or stay < 1:
+            stay, pool, clusters = budget, 0, 0
+        recycled = sorted(best[stay : stay + pool])
+        groups = density_peaks({i: hidden[self.columns[i]].double() for i in recycled}, clusters)
+        new = {}
+        for head, members in groups.items():
+            new[head] = sum(hidden[self.columns[i]].double() for i in members) / (len(members) + 1e-6)
+            self.target |= {i: head for i in members if i != head}
+        for head, row in new.items():
+            hidden[self.columns[head]] = row.to(hidden.dtype)
+        self.sizes.append(sorted(map(len, groups.values())))
+        self.drop(number, [i for i in self.alive if i not in best[:stay] and i not in groups])
+        self.done = last
+
+    def head(self, i: int) -> int:
+        while i in self.target:
+            i = self.target[i]
+        return i if i in self.alive else -1
+
+
+def density_peaks(x: dict[int, Tensor], count: int) -> dict[int, list[int]]:
+    """Clusters of rows by density peaks: their centres with their members."""
+    if not count:
+        return {}
+    far = {(i, j): float((x[i] - x[j]).square().sum() / len(x[i])) ** 0.5 for i in x for j in x}
+    dense = {i: math.exp(-sum(sorted(far[i, j] ** 2 for j in x)[:count]) / min(count, len(x))) for i in x}
+    gap = {i: min((far[i, j] for j in x if dense[j] > dense[i]), default=max(far.values())) for i in x}
+    centres = sorted(x, key=lambda i: (-gap[i] * dense[i], i))[:count]
+    groups: dict[int, list[int]] = {centre: [centre] for centre in centres}
+    for i in x:
+        if i not in groups:
+            groups[min(centres, key=lambda c: far[i, c])].append(i)
+    return groups
+
+
+@dataclass
+class SequenceVideo(Video):
+    """What ``entry`` keeps enters; then the most attended stay."""
+
+    budget: str = "tokens"
+    entry: Any = None
+
+    def visit(self, number: int, last: bool, hidden: Tensor, attention: Tensor | None) -> None:
+        if attention is None:
+            rows = torch.stack([hidden[self.columns[i]] for i in self.alive])
+            kept, rows, self.target = self.entry(self, rows)
+            for i, row in zip(kept, rows, strict=True):
+                hidden[self.columns[i]] = row
+        else:
+            count = math.ceil(decimal(self.retention) * self.count)
+            kept = top(self.alive, lambda i: float(attention[self.columns[i]]), count)
+            self.done = True
+        self.drop(number, [i for i in self.alive if i not in kept])
+
+    def head(self, i: int) -> int:
+        i = self.target.get(i, i)
+        return i if i in self.alive else -1
+
+
 class LiteralRun:
     """The videos of a call, visited round by round."""
 
@@ -172,6 +289,9 @@ class LiteralRun:
             patch = [kind is FrameFusionVideo and y in range(height) and x == width for _, y, x in places]
             outside = [s and not p for s, p in zip(tokens.separator.tolist(), patch, strict=True)]
             video = kind(int(rows[start - 1]), columns[part].tolist(), places, outside, **options)
+            if isinstance(video, SparseVLMVideo):
+                placeholder = adapter.placeholders(model, inputs)[video.row]
+                video.text = [c for c in range(video.columns[-1] + 1, len(placeholder)) if not placeholder[c]]
             self.videos.append(video)
         self.model, self.inputs = model, inputs
         self.rounds = rounds
@@ -182,6 +302,8 @@ class LiteralRun:
         if number in self.rounds:
             for video in self.videos:
                 seen = None if attention is None else attention[video.row]
+                if seen is not None and not getattr(video, "all_columns", False):
+                    seen = seen[-1]  # the last prompt token's
                 video.visit(number, number == self.rounds[-1], hidden[video.row], seen)
 
     def hide(self, separators: bool) -> None:
@@ -215,7 +337,7 @@ class LiteralRun:
                 )
                 hidden = hidden + getattr(layer, "post_self_attn_layernorm", torch.nn.Identity())(out)
                 if index + 1 < LAYERS:
-                    self.visit(index + 1, hidden, weights[:, :, prompt - 1].mean(1))
+                    self.visit(index + 1, hidden, weights[:, :, :prompt].mean(1))
                 out = layer.mlp(layer.post_attention_layernorm(hidden))
                 out = out[0] if isinstance(out, tuple) else out
                 return hidden + getattr(layer, "post_mlp_layernorm", torch.nn.Identity())(out)
