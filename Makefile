@@ -98,7 +98,7 @@ ablation: $(VENV)/.test ## The paper's rows and all methods with the shipped mod
 bench: $(VENV)/.test ## Speed: the whole command by stage, selections against one read of the features, every detector at three sizes
 	$(BIN)/python -m benchmarks.command
 	$(BIN)/python -m benchmarks.selection --newline
-	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.peers --only time --outcomes benchmarks/results/peers.json
 	$(BIN)/python -m benchmarks.merge_tree
 	$(BIN)/python -m benchmarks.difference --time
 	$(BIN)/python -m benchmarks.community

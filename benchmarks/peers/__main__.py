@@ -1,7 +1,7 @@
-"""The command: ``python -m benchmarks.peers [CLIP ...]``.
+"""The command: ``python -m benchmarks.peers [CLIP ...] [--write]``.
 
 On clips, methods that need attention or keys take them from the features (*). Known events are read from the
-``.events.json`` beside a clip. Without a clip those that are known stay as they are.
+``.events.json`` beside a clip. What is known already is not measured again.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from stgraph.selectors import SELECTORS
 
-from .measure import CLOCKS, golden, load, quality, save, times
-from .page import PAGE, written
+from .measure import CLOCKS, OUTCOMES, golden, load, quality, save, times
+from .page import PAGE, TABLES, written
 
 
 def main() -> None:
@@ -23,6 +23,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("clips", nargs="*", type=Path, help="videos to measure coverage, error and recall on")
     parser.add_argument("--only", choices=["golden", "quality", "time", "page"], help="a part of it")
+    parser.add_argument("--outcomes", type=Path, default=OUTCOMES, help="where figures are kept")
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/peers.md")
     parser.add_argument("--again", action="store_true", help="measure also what is known")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing new after so many")
     parser.add_argument("--selectors", nargs="+", default=list(SELECTORS), metavar="NAME")
@@ -35,7 +37,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clock", choices=CLOCKS, default="cpu", help="cpu: of one thread, for a busy machine")
     given = parser.parse_args()
-    outcomes, end = load(), time.monotonic() + 60 * given.minutes
+    outcomes, end = load(given.outcomes), time.monotonic() + 60 * given.minutes
 
     def steps() -> Iterator[str]:
         if given.only in (None, "golden"):
@@ -59,12 +61,15 @@ def main() -> None:
             )
 
     for said in steps():
-        save(outcomes)
+        save(outcomes, given.outcomes)
         print(said, file=sys.stderr, flush=True)
         if time.monotonic() > end:
             print("the time is up; run this again to go on", file=sys.stderr, flush=True)
             break
-    PAGE.write_text(written(PAGE.read_text("utf-8"), outcomes), "utf-8")
+    for table in TABLES.values():
+        print(table(outcomes))
+    if given.write:
+        PAGE.write_text(written(PAGE.read_text("utf-8"), outcomes), "utf-8")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ def load(path: Path = OUTCOMES) -> dict[str, Any]:
 
 def save(outcomes: dict[str, Any], path: Path = OUTCOMES) -> None:
     """Write them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(outcomes, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
