@@ -22,7 +22,7 @@ def x(request):
 
 @pytest.fixture(params=["reference", "fused"])
 def kernel(request):
-    with kernels.use(request.param):
+    with kernels.using(request.param):
         yield
 
 

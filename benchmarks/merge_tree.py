@@ -72,7 +72,7 @@ def main() -> None:
         builds.append((graph.num_nodes, build))
         cells = [f"{1000 * value:.1f} ms" for value in (build, cuts, sweep)]
         for backend in BACKENDS:
-            with kernels.use("fused" if backend == "fused" else "reference"):
+            with kernels.using("fused" if backend == "fused" else "reference"):
                 again = seconds(lambda graph=graph: [recomputed(graph, t) for t in thresholds], arguments.repeats)
             cells += [f"{1000 * again:.1f} ms", f"{again / (build + cuts):.1f}", f"{again / (build + sweep):.1f}"]
         print("| " + " | ".join([str(graph.num_nodes), str(graph.num_edges), *cells]) + " |", flush=True)

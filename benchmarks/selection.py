@@ -40,7 +40,7 @@ def measure(tokens: VideoTokens, repeats: int, clock: Callable[[], float]) -> di
     medians: dict[str, Any] = {}
     for name in KERNELS:
         turns: list[dict[str, float]] = []
-        with kernels.use(name):
+        with kernels.using(name):
             for _ in range(WARM_UP + repeats):
                 start = clock()
                 words.sum()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import check_number
 from ..graph import SpatioTemporalGraph
-from ..kernels import GRID, snap
+from ..kernels import snap_cosine
 from .threshold import Threshold
 
 
@@ -52,7 +52,7 @@ class RunningMean(Threshold):
             unit = graph.features[graph.token[vertices]].double() / norm.where(norm > 0, 1)
             past, known = mean[here], seen[here]
             cosine = (unit * past).sum(1) / past.norm(dim=1).clamp_(min=torch.finfo(torch.float64).tiny)
-            score[vertices] = (1 - snap(cosine.clamp_(-1, 1), GRID)).float() * known
+            score[vertices] = (1 - snap_cosine(cosine.clamp_(-1, 1))).float() * known
             mean[here] = torch.where(known[:, None], past + (unit - past) / self.memory, unit)
             seen[here] = True
         return score

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import check_number
 from ..graph.lattice import LatticeEdges
-from ..graph.spatiotemporal import SpatioTemporalGraph, on_grid
+from ..graph.spatiotemporal import SpatioTemporalGraph, snap_threshold
 from .base import DifferenceDetector
 
 
@@ -36,10 +36,10 @@ class Threshold(DifferenceDetector):
         def scored(edges: LatticeEdges) -> tuple[Tensor, Tensor]:
             past = torch.arange(edges.before.shape[1], device=edges.before.device)[:, None, None] > 0
             score = torch.where(past, 1 - edges.before, 0.0)
-            return score, score > 1 - on_grid(self.threshold)
+            return score, score > 1 - snap_threshold(self.threshold)
 
         return scored
 
     def threshold_for(self, score: Tensor, graph: SpatioTemporalGraph) -> float:
         """1 − τ_diff: the same for every video."""
-        return 1 - on_grid(self.threshold)
+        return 1 - snap_threshold(self.threshold)

@@ -292,7 +292,7 @@ def _simple_edges(data: Any, index: Tensor, coords: Tensor, batch: Tensor) -> tu
             f"the weights of data (edge_weight, weight or edge_attr) must be {count} finite numbers, one for each "
             f"edge, got {tuple(weight.shape)}; put the similarities into data.edge_weight"
         )
-    weight = kernels.snap(weight.detach().reshape(-1), kernels.GRID).float()
+    weight = kernels.snap_cosine(weight.detach().reshape(-1)).float()
     if bool((batch[index[0]] != batch[index[1]]).any()):
         raise StgraphError("data.edge_index joins vertices of different videos; see data.batch")
     kind = _tensor(data, "edge_kind", (count,))

@@ -85,7 +85,7 @@ class SpatioTemporalGraph:
     def prune(self, similarity_threshold: float) -> SpatioTemporalGraph:
         """G′ of the paper: edges with a weight strictly below τ_sim are dropped, equal ones stay."""
         check_number("similarity_threshold", similarity_threshold, at_least=-1, at_most=1)
-        return self.take_edges(self.edge_weight >= on_grid(similarity_threshold))
+        return self.take_edges(self.edge_weight >= snap_threshold(similarity_threshold))
 
     def video(self, index: int) -> SpatioTemporalGraph:
         """The graph of one video of the batch."""
@@ -195,8 +195,8 @@ class SpatioTemporalGraph:
             raise StgraphError(f"{needed_by} needs features, and this graph was imported without; give its data an x")
 
 
-def on_grid(threshold: float) -> float:
-    """A threshold rounded as the edge weights are, so that "equal" means equal."""
+def snap_threshold(threshold: float) -> float:
+    """A threshold in the steps of the edge weights, see :func:`stgraph.kernels.snap_cosine`."""
     return round(threshold / kernels.GRID) * kernels.GRID
 
 
@@ -294,4 +294,4 @@ def _sparse_cosines(
     return found
 
 
-__all__ = ["SPATIAL", "TEMPORAL", "SpatioTemporalGraph", "build_graph", "on_grid"]
+__all__ = ["SPATIAL", "TEMPORAL", "SpatioTemporalGraph", "build_graph", "snap_threshold"]

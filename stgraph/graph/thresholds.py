@@ -20,7 +20,7 @@ from ..errors import check_number
 from ..kernels import GRID
 from ..registry import Registry
 from .merge_tree import merge_tree
-from .spatiotemporal import SpatioTemporalGraph, on_grid
+from .spatiotemporal import SpatioTemporalGraph, snap_threshold
 
 PAPER_THRESHOLD = 0.8
 """τ_sim of the paper; what automatic methods fall back to where there is nothing to choose between."""
@@ -139,7 +139,7 @@ class Valley(SimilarityThreshold):
                 between = height[first : second + 1]
                 lowest = first + np.flatnonzero(between <= between.min() + 1e-9)
                 centres = (edges[:-1] + edges[1:]) / 2
-                return ChosenThreshold(on_grid(float(centres[lowest].mean())), "valley")
+                return ChosenThreshold(snap_threshold(float(centres[lowest].mean())), "valley")
         threshold, by = Otsu().choose(graph, retention)
         return ChosenThreshold(threshold, f"{by}, as valley found one mode only" if by == "otsu" else by)
 
@@ -197,7 +197,7 @@ class Representatives(SimilarityThreshold):
 
 def prune_by_video(graph: SpatioTemporalGraph, thresholds: Sequence[ChosenThreshold]) -> SpatioTemporalGraph:
     """G′ with a τ_sim for every video: edges strictly below that of their video are dropped."""
-    values = [on_grid(chosen.threshold) for chosen in thresholds]
+    values = [snap_threshold(chosen.threshold) for chosen in thresholds]
     if len(set(values)) == 1:
         return graph.take_edges(graph.edge_weight >= values[0])
     lowest = torch.tensor(values, dtype=torch.float64, device=graph.batch.device)

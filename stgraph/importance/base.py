@@ -23,7 +23,7 @@ class Evidence:
         partition: their communities.
         centrality: (V,) float32 S_c.
         difference: their difference scores.
-        candidate: (V,) bool, representatives and events: what is to be trimmed.
+        is_candidate: (V,) bool, representatives and events: what is to be trimmed.
         rank: (V,) int64 place of each vertex in its community by centrality, 0 = most central.
         signals: attention and keys of the tokens, (N, ...); index them with ``graph.token``.
     """
@@ -32,7 +32,7 @@ class Evidence:
     partition: Partition
     centrality: Tensor
     difference: Difference
-    candidate: Tensor
+    is_candidate: Tensor
     rank: Tensor
     signals: Signals
 

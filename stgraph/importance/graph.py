@@ -76,16 +76,16 @@ class Novelty(Importance):
         """(V,) 1 − largest weight of an edge from an earlier candidate, in [0, 2], rounded as all that is ranked."""
         graph = evidence.graph
         earlier, later = graph.edge_index
-        both = places(take(evidence.candidate, earlier) & take(evidence.candidate, later))
+        both = places(take(evidence.is_candidate, earlier) & take(evidence.is_candidate, later))
         closest = graph.edge_weight.new_full((graph.num_nodes,), -1.0)
         return snap(1 - closest.scatter_reduce(0, take(later, both), take(graph.edge_weight, both), "amax"))
 
 
-def _novelty_on_lattice(edges: LatticeEdges, candidate: Tensor) -> Tensor:
+def _novelty_on_lattice(edges: LatticeEdges, is_candidate: Tensor) -> Tensor:
     closest = torch.full_like(edges.left, -1)
     for weight, axis in ((edges.left, 3), (edges.above, 2), (edges.before, 1)):
-        size = candidate.shape[axis] - 1
-        both = candidate.narrow(axis, 0, size) & candidate.narrow(axis, 1, size)
+        size = is_candidate.shape[axis] - 1
+        both = is_candidate.narrow(axis, 0, size) & is_candidate.narrow(axis, 1, size)
         place = closest.narrow(axis, 1, size)
         place.copy_(torch.maximum(place, torch.where(both, weight.narrow(axis, 1, size), -1)))
     return snap(1 - closest)

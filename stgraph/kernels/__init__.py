@@ -6,7 +6,8 @@ features, and similarities are rounded to :data:`GRID` so that values equal in e
 
 There are three sets with the same functions: plain torch (:mod:`.reference`) for any device, compiled C
 (:mod:`.fused`) for the CPU, and Triton programs (:mod:`.gpu`), which serve on GPUs wherever they can be had.
-:class:`use` and the environment variable ``STGRAPH_KERNELS`` force one of them; :func:`active` says which serves. Their
+:func:`use`, :func:`using` and the environment variable ``STGRAPH_KERNELS`` force one of them; :func:`active` says which
+serves. Their
 weights differ by one step of :data:`GRID` at most, where rounding straddles it. The fused ones give the same bits on
 every processor.
 """
@@ -17,9 +18,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .dispatch import active, direct_kernels, kernels_for, kernels_on, use
+from .dispatch import active, direct_kernels, kernels_for, kernels_on, use, using
 from .indices import places, stable_argsort, take
-from .reference import GRID, TIE_TOLERANCE, edge_ends, snap
+from .reference import GRID, TIE_TOLERANCE, edge_ends, round_to, snap, snap_cosine
 
 
 def norms(features: Tensor, rows: Tensor) -> Tensor:
@@ -125,8 +126,11 @@ __all__ = [
     "lattice_cosine",
     "norms",
     "places",
+    "round_to",
     "snap",
+    "snap_cosine",
     "stable_argsort",
     "take",
     "use",
+    "using",
 ]

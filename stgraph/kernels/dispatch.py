@@ -6,8 +6,10 @@ import importlib.util
 import os
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 
@@ -25,8 +27,8 @@ _forced: str | None = None
 _automatic: Literal["fused", "reference"] | None = None
 
 
-class use:  # noqa: N801 - read as a verb, and as `with use("reference"):`
-    """Force the kernels of this process from now on, or inside a ``with`` block only.
+def use(name: Name) -> None:
+    """Force the kernels of this process from now on; :func:`using` does so inside a block.
 
     ``"auto"`` leaves the choice to stgraph. The environment variable ``STGRAPH_KERNELS`` holds the name to start with,
     ``"auto"`` when it is not set.
@@ -34,21 +36,23 @@ class use:  # noqa: N801 - read as a verb, and as `with use("reference"):`
     Raises:
         StgraphError: no such kernels, or fused ones that cannot be had here; says why.
     """
+    global _forced
+    check_choice("kernels", name, NAMES)
+    if name == "fused":
+        _require_fused()
+    _forced = name
 
-    def __init__(self, name: Name) -> None:
-        global _forced
-        check_choice("kernels", name, NAMES)
-        if name == "fused":
-            _require_fused()
-        self._before = _forced
-        _forced = name
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        global _forced
-        _forced = self._before
+@contextmanager
+def using(name: Name) -> Iterator[None]:
+    """Force the kernels inside a ``with`` block; raises as :func:`use`."""
+    global _forced
+    before = _forced
+    use(name)
+    try:
+        yield
+    finally:
+        _forced = before
 
 
 def active(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Active:

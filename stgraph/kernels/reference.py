@@ -29,9 +29,19 @@ _LONGEST_SUM = 64
 _SAFE = (1e-24, 1e24)
 
 
-def snap(value: Tensor, step: float = TIE_TOLERANCE) -> Tensor:
-    """``value`` rounded to multiples of ``step``, float64: what is compared where rounding errors must not decide."""
+def round_to(value: Tensor, step: float) -> Tensor:
+    """``value`` rounded to multiples of ``step``, float64."""
     return (value.double() / step).round().mul(step)
+
+
+def snap(score: Tensor) -> Tensor:
+    """Scores in steps of :data:`TIE_TOLERANCE`, float64: so rounding errors do not decide which of two is larger."""
+    return round_to(score, TIE_TOLERANCE)
+
+
+def snap_cosine(cosine: Tensor) -> Tensor:
+    """Cosines in steps of :data:`GRID`, float64: so rounding errors do not decide which reach a threshold."""
+    return round_to(cosine, GRID)
 
 
 def norms(features: Tensor, rows: Tensor) -> Tensor:
@@ -222,7 +232,7 @@ def _cosine(
     if bool(suspect.any()):
         dot = dot.masked_scatter(suspect, _row_dots(take, left[suspect], right[suspect], torch.float64))
     length = left_norm * right_norm
-    return snap(torch.where(length > 0, dot / length, 0.0).clamp_(-1, 1), GRID).float()
+    return snap_cosine(torch.where(length > 0, dot / length, 0.0).clamp_(-1, 1)).float()
 
 
 def _lattice_rows(x: Tensor) -> Take:

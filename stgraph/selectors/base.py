@@ -284,9 +284,9 @@ class Selector(ABC):
         budgets = [self.layer_budget(count, entry.layers) for count in counted(visual)]
         # Candidates are known before attention is.
         role = ranked(torch.zeros(len(tokens), dtype=torch.float32, device=tokens.device)).candidate
-        candidate = torch.zeros_like(visual) if role is None else role > 0
-        short = [n < budget.at(0, budget.count) for n, budget in zip(counted(candidate), budgets, strict=True)]
-        enter = candidate | ~visual | torch.tensor(short, device=tokens.device)[tokens.batch]
+        is_candidate = torch.zeros_like(visual) if role is None else role > 0
+        short = [n < budget.at(0, budget.count) for n, budget in zip(counted(is_candidate), budgets, strict=True)]
+        enter = is_candidate | ~visual | torch.tensor(short, device=tokens.device)[tokens.batch]
         view = yield Step(enter, layer=layer)
         left = [budget.at(view.layer, n) for n, budget in zip(counted(enter), budgets, strict=True)]
         received = torch.zeros(len(tokens), dtype=torch.float32, device=tokens.device).index_copy(

@@ -99,7 +99,7 @@ def select_on_device(
     found = find(gpu, x, retention, parts)
     representative, event = found.representative.flatten(1), found.event.flatten(1)
     candidate = representative | event
-    score = novelty.on_lattice()(found.edges, found.candidate) if attention is None else attention
+    score = novelty.on_lattice()(found.edges, found.is_candidate) if attention is None else attention
     importance = score.float().reshape(videos, count)
 
     # The budget takes candidates before others, each by importance, ties to the smaller index.

@@ -19,7 +19,7 @@ from ..community.base import CommunityDetector
 from ..difference.base import DifferenceDetector
 from ..graph.edges import SpatialBuilder, TemporalBuilder
 from ..graph.lattice import LatticeEdges, is_known, on_lattice
-from ..graph.spatiotemporal import on_grid
+from ..graph.spatiotemporal import snap_threshold
 from ..graph.thresholds import SimilarityThreshold
 from ..importance.base import Importance
 from ..kernels import direct_kernels, places, take
@@ -96,7 +96,7 @@ def prepare_directly(
         if scored is None:  # the signal as it stands
             score = signals.require(str(method.signal), f"importance {name!r}")
         else:
-            score = per_token([scored(part.edges, part.candidate) for part in found], 0)
+            score = per_token([scored(part.edges, part.is_candidate) for part in found], 0)
         clock.lap("importance")
         return Ranking(
             importance=score,
@@ -126,7 +126,7 @@ class Found(NamedTuple):
     edges: LatticeEdges
 
     @property
-    def candidate(self) -> Tensor:
+    def is_candidate(self) -> Tensor:
         """(B, T, H, W) bool, representatives and events."""
         return self.representative | self.event
 
@@ -145,7 +145,7 @@ def find(kernels: ModuleType, x: Tensor, retention: float, parts: Parts, clock: 
     edges = LatticeEdges(*(weight.view(shape) for weight in weights))
     features, rows = _as_rows(grid)
     clock.lap("graph")
-    labels, sizes = community(kernels, edges, on_grid(threshold()))
+    labels, sizes = community(kernels, edges, snap_threshold(threshold()))
     clock.lap("community")
     centrality = kernels.community_centrality(features, norm.flatten(), rows, labels, sizes)
     shares = ceil_shares(retention, sizes, len(labels))

@@ -18,7 +18,7 @@ from torch import Tensor
 from .. import kernels
 from ..budget import ceil_share
 from ..errors import StgraphError, check_choice
-from ..kernels import norms, snap
+from ..kernels import norms, round_to
 from ..signals import Question, Signals
 from ..tokens import VideoTokens, check_finite
 from .base import Ranking, Selector
@@ -333,7 +333,7 @@ def feature_attention(unit: Tensor) -> Tensor:
     Returns:
         (n,) float64, rounded so that equal tokens receive equal attention; sums to 1 up to that.
     """
-    return snap((unit @ unit.T / TEMPERATURE).softmax(1).mean(0), 2.0**-24)
+    return round_to((unit @ unit.T / TEMPERATURE).softmax(1).mean(0), 2.0**-24)
 
 
 # -- budgets ----------------------------------------------------------------------------------------------------------

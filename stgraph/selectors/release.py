@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..community.partition import Partition
 from ..graph.edges import TEMPORAL
-from ..graph.spatiotemporal import SpatioTemporalGraph, on_grid
+from ..graph.spatiotemporal import SpatioTemporalGraph, snap_threshold
 from ..graph.thresholds import ChosenThreshold
 from .similarity import fine, unit64
 
@@ -19,7 +19,7 @@ _ROWS = 4096
 
 def strict_in_space(similar: SpatioTemporalGraph, thresholds: Sequence[ChosenThreshold]) -> SpatioTemporalGraph:
     """G′ without the spatial edges that lie exactly at the τ_sim of their video; temporal ones stay."""
-    values = [on_grid(chosen.threshold) for chosen in thresholds]
+    values = [snap_threshold(chosen.threshold) for chosen in thresholds]
     lowest = torch.tensor(values, dtype=torch.float64, device=similar.batch.device)
     above = similar.edge_weight > lowest[similar.batch[similar.edge_index[0]]]
     return similar.take_edges(above | (similar.edge_kind == TEMPORAL))

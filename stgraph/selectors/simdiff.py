@@ -188,11 +188,11 @@ class STSimDiff(Selector):
 
     def _rank(self, tokens: VideoTokens, found: Analysis, signals: Signals) -> Ranking:
         graph, difference = found.graph, found.difference
-        candidate = found.representative | difference.marked
+        is_candidate = found.representative | difference.marked
         clock = Clock()
         importance = self.importance.resolve(signals)
         score = importance(
-            Evidence(graph, found.partition, found.centrality, difference, candidate, found.rank, signals)
+            Evidence(graph, found.partition, found.centrality, difference, is_candidate, found.rank, signals)
         )
         clock.lap("importance")
 

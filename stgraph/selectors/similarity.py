@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..kernels import snap
+from ..kernels import round_to
 
 FINE = 2.0**-36
 """Cosines and other numbers of size 1 are compared in steps of this."""
@@ -25,13 +25,13 @@ TERMS = 512
 
 def fine(value: Tensor) -> Tensor:
     """``value`` rounded to multiples of :data:`FINE`, float64: for numbers of size 1, such as cosines."""
-    return snap(value, FINE)
+    return round_to(value, FINE)
 
 
 def fine_digits(value: Tensor) -> Tensor:
     """``value`` rounded to 36 binary digits, float64: for numbers of any size, such as distances and scores."""
     mantissa, exponent = torch.frexp(value.double())
-    return torch.ldexp(snap(mantissa, FINE), exponent)
+    return torch.ldexp(round_to(mantissa, FINE), exponent)
 
 
 def unit64(x: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def squared_distances(x: Tensor) -> Tensor:
     wide = wide / scale  # numbers of any size
     squared = wide.square().sum(1)
     apart = squared[:, None] + squared[None] - 2 * (wide @ wide.T)
-    apart = snap(apart, FINE * float(squared.amax().clamp(min=FINE))).clamp_(min=0).fill_diagonal_(0)
+    apart = round_to(apart, FINE * float(squared.amax().clamp(min=FINE))).clamp_(min=0).fill_diagonal_(0)
     return apart * scale.square() / x.shape[1]
 
 

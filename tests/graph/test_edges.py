@@ -17,7 +17,7 @@ from stgraph.graph.edges import (
     NoSpatialEdges,
     NoTemporalEdges,
 )
-from stgraph.graph.spatiotemporal import on_grid
+from stgraph.graph.spatiotemporal import snap_threshold
 from stgraph.registry import registry
 
 from ..strategies import videos
@@ -37,7 +37,7 @@ def best_matches(tokens, radius, minimum=-1.0, *, separators_as_vertices=False):
             if (v, t) == (video, frame - 1) and (radius is None or distance <= radius):
                 weight = float(graph.similarity(torch.tensor([[earlier], [later]])))
                 options.append((-weight, (row - y) ** 2 + (column - x) ** 2, earlier))
-        if options and -min(options)[0] >= on_grid(minimum):
+        if options and -min(options)[0] >= snap_threshold(minimum):
             found[min(options)[2], later] = -min(options)[0]
     return found
 

@@ -18,7 +18,7 @@ from stgraph.budget import ceil_share
 from stgraph.community import COMMUNITIES, ConnectedComponents
 from stgraph.community.agglomerative import Agglomerative
 from stgraph.graph.merge_tree import merge_tree
-from stgraph.graph.spatiotemporal import on_grid
+from stgraph.graph.spatiotemporal import snap_threshold
 from stgraph.kernels import GRID
 
 from ..strategies import features, retentions, videos
@@ -26,7 +26,7 @@ from ..strategies import features, retentions, videos
 
 @pytest.fixture(autouse=True, params=["reference", "fused"])
 def _kernels(request):
-    with kernels.use(request.param):
+    with kernels.using(request.param):
         yield
 
 
@@ -183,7 +183,7 @@ def test_agglomerative_refuses(field, value):
 def test_persistence_lists_every_community_that_ever_exists(tokens):
     graph = build_graph(tokens)
     tree = merge_tree(graph)
-    levels = sorted({on_grid(w) for w in graph.edge_weight.tolist()} | {1.0}, reverse=True)
+    levels = sorted({snap_threshold(w) for w in graph.edge_weight.tolist()} | {1.0}, reverse=True)
     lives: dict[frozenset[int], list[float]] = {}
     for level in levels:
         labels = recomputed(graph, level)
@@ -258,7 +258,7 @@ def test_a_hundred_thresholds_cost_a_fraction_of_recomputing():
         for threshold in THRESHOLDS:
             tree.components(threshold)
 
-    with kernels.use("reference"):
+    with kernels.using("reference"):
         assert seconds(by_tree) < seconds(lambda: [recomputed(graph, t) for t in THRESHOLDS]) / 3
     assert seconds(lambda: merge_tree(graph).sweep(THRESHOLDS)) < seconds(by_tree)
 
@@ -269,7 +269,7 @@ def test_all_kernels_give_the_same_tree(tokens):
     graph = build_graph(tokens)
     trees = []
     for name in ("reference", "fused"):
-        with kernels.use(name):
+        with kernels.using(name):
             trees.append(merge_tree(graph))
     for field in dataclasses.fields(trees[0]):
         one, other = (getattr(tree, field.name) for tree in trees)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stgraph import Signals, StgraphError, STSimDiff, VideoTokens, build_graph
 from stgraph.budget import ceil_share
 from stgraph.graph.merge_tree import merge_tree
-from stgraph.graph.spatiotemporal import on_grid
+from stgraph.graph.spatiotemporal import snap_threshold
 from stgraph.graph.thresholds import (
     SIMILARITY_THRESHOLDS,
     Fixed,
@@ -76,7 +76,7 @@ def test_otsu_maximises_the_variance_between_classes():
 @given(st.lists(st.floats(-1, 1, width=32), min_size=2, max_size=30))
 def test_otsu_splits_whatever_can_be_split(weights):
     graph = build_graph(VideoTokens.from_grid(torch.ones(1, 1, len(weights) + 1, 1)))
-    graph = dataclasses.replace(graph, edge_weight=torch.tensor([on_grid(w) for w in weights]))
+    graph = dataclasses.replace(graph, edge_weight=torch.tensor([snap_threshold(w) for w in weights]))
     chosen = Otsu().choose(graph, 0.3)
     kept = graph.prune(chosen.threshold).num_edges
     if len(graph.edge_weight.unique()) > 1:
@@ -138,7 +138,7 @@ def test_every_method_on_any_video(tokens, name):
     (chosen,) = SIMILARITY_THRESHOLDS.build(name)(graph, 0.3)
     assert -1 <= chosen.threshold <= 1
     written = float(str(chosen).split(" ")[0])
-    assert on_grid(written) == on_grid(chosen.threshold), "the note names the threshold exactly"
+    assert snap_threshold(written) == snap_threshold(chosen.threshold), "the note names the threshold exactly"
     pruned, again = prune_by_video(graph, [chosen]), graph.prune(written)
     assert torch.equal(pruned.edge_index, again.edge_index)
     selection = STSimDiff(similarity_threshold=name)(tokens)

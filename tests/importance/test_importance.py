@@ -53,7 +53,7 @@ def test_novelty_is_the_distance_to_the_closest_earlier_candidate(tokens):
         before = [
             w
             for a, b, w in zip(*graph.edge_index.tolist(), graph.edge_weight.tolist(), strict=True)
-            if b == v and known.candidate[a] and known.candidate[b]
+            if b == v and known.is_candidate[a] and known.is_candidate[b]
         ]
         assert float(score[v]) == pytest.approx(1 - max(before, default=-1.0), abs=TIE_TOLERANCE / 2)
 

@@ -75,7 +75,7 @@ def run(code: str, folder: Path, **environment: str) -> subprocess.CompletedProc
 
 def digest(kernel: str) -> str:
     x = torch.randn(6, 5, 5, 32, generator=torch.Generator().manual_seed(0))
-    with kernels.use(kernel):
+    with kernels.using(kernel):
         return STSimDiff()(VideoTokens.from_grid(x)).digest
 
 

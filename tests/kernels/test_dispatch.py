@@ -22,16 +22,16 @@ def test_environment_forces(monkeypatch):
 
 
 def test_use_forces_until_its_block_ends():
-    with kernels.use("reference"):
+    with kernels.using("reference"):
         assert kernels.active() == "reference"
-        with kernels.use("fused"):
+        with kernels.using("fused"):
             assert kernels.active() == "fused"
             assert kernels.active("cpu", torch.bfloat16) == "fused"
             with pytest.raises(StgraphError, match="fused kernels take float32, float16 and bfloat16 on a CPU"):
                 kernels.active("meta")
         assert kernels.active() == "reference"
 
-    with kernels.use("auto"):
+    with kernels.using("auto"):
         assert kernels.active("meta") == kernels.active(dtype=torch.float64) == "reference"
     with pytest.raises(StgraphError, match="did you mean 'fused'"):
         kernels.use("fussed")
@@ -39,7 +39,7 @@ def test_use_forces_until_its_block_ends():
 
 def test_selecting_in_many_threads_at_once():
     x = torch.randn(6, 5, 5, 64, generator=torch.Generator().manual_seed(0))
-    with kernels.use("fused"):
+    with kernels.using("fused"):
         expected = STSimDiff()(VideoTokens.from_grid(x)).digest
         digests: list[str] = []
         workers = [
@@ -55,8 +55,8 @@ def test_selecting_in_many_threads_at_once():
 
 def test_triton_needs_a_gpu_or_its_interpreter(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    with kernels.use("triton"), pytest.raises(StgraphError, match=r"Triton kernels take .* got torch\.float32 on cpu"):
+    with kernels.using("triton"), pytest.raises(StgraphError, match=r"Triton kernels .* got torch\.float32 on cpu"):
         kernels.active("cpu")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    with kernels.use("triton"), pytest.raises(StgraphError, match=r"got torch.float64 on cpu"):
+    with kernels.using("triton"), pytest.raises(StgraphError, match=r"got torch.float64 on cpu"):
         kernels.active("cpu", torch.float64)

@@ -26,7 +26,7 @@ ERROR = 1.001 * kernels.GRID / 2
 @pytest.fixture(autouse=True)
 def _fused(monkeypatch):
     monkeypatch.setattr(fused, "_BYTES_PER_THREAD", 1)
-    with kernels.use("fused"):
+    with kernels.using("fused"):
         yield
 
 
@@ -79,7 +79,7 @@ def test_lattice_is_right_to_the_grid_step(x):
         expected = exact(x, offset)
         assert cosine.shape == expected.shape
         assert cosine.dtype == torch.float32
-        assert torch.equal(cosine.double(), kernels.snap(cosine, kernels.GRID))
+        assert torch.equal(cosine.double(), kernels.snap_cosine(cosine))
         assert bool(((cosine.double() - expected).abs() <= kernels.GRID / 2 + ERROR).all())
 
 
@@ -189,7 +189,7 @@ def check_same_selections(tokens: VideoTokens, retention: float) -> None:
     graph = selector.analyse(tokens).graph
     if bool(((graph.edge_weight[:, None] - torch.tensor([0.8, 0.2])).abs() < 2 * kernels.GRID).any()):
         return  # one step of the grid may rightly move such an edge across its threshold
-    with kernels.use("reference"):
+    with kernels.using("reference"):
         plain = selector(tokens)
     assert torch.equal(ours.community, plain.community)
     assert torch.allclose(ours.centrality, plain.centrality, rtol=0, atol=1e-6)

@@ -135,7 +135,7 @@ def test_the_whole_selection_is_that_of_simdiff(shape, percent, threshold, seed)
     retention = percent / 100
     found = select_on_device(x, retention, similarity_threshold=threshold, difference_threshold=0.5)
     selector = STSimDiff(retention=retention, similarity_threshold=threshold, difference=Threshold(0.5))
-    with kernels.use("reference"):
+    with kernels.using("reference"):
         wanted = selector(VideoTokens.from_grid(x))
     n = shape[1] * shape[2] * shape[3]
     starts = n * torch.arange(shape[0], device=DEVICE)[:, None]
@@ -173,10 +173,10 @@ def test_simdiff_is_prepared_on_the_device(sizes, newline, data):
     )
     attention = features(7, (len(tokens),)).to(DEVICE) if data.draw(st.booleans()) else None
     signals = Signals(llm_attention=attention)
-    with kernels.use("triton"):
+    with kernels.using("triton"):
         found = selector(tokens, signals)
         assert selector._prepare_directly(tokens) is not None
-    with kernels.use("reference"):
+    with kernels.using("reference"):
         wanted = selector(tokens, signals)
     assert found.digest == wanted.digest
     assert found.notes == wanted.notes
@@ -206,10 +206,10 @@ def test_a_share_with_many_digits_is_exact():
 def test_the_general_way_on_the_gpu_kernels():
     tokens = VideoTokens.from_grid(whole_numbers((3, 4, 5, 12), 3))
     selector = STSimDiff(community=COMMUNITIES.build("label_propagation"), similarity_threshold=0.9)
-    with kernels.use("triton"):
+    with kernels.using("triton"):
         assert kernels.active(DEVICE) == "triton"
         found = selector(tokens)
-    with kernels.use("reference"):
+    with kernels.using("reference"):
         assert found.digest == selector(tokens).digest
 
 
@@ -253,7 +253,7 @@ def test_capture_in_a_cuda_graph():
 def test_what_is_kept_on_a_gpu_is_what_is_kept_on_the_cpu(dtype):
     for seed in range(50):
         x = whole_numbers((4, 7, 9, 64), seed, dtype)
-        with kernels.use("reference"):
+        with kernels.using("reference"):
             wanted = STSimDiff()(VideoTokens.from_grid(x.cpu()))
         assert torch.equal(select_on_device(x).indices[0].cpu(), wanted.indices)
 

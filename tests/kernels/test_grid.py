@@ -27,7 +27,7 @@ SIZES = [
 @pytest.fixture(autouse=True)
 def _fused(monkeypatch):
     monkeypatch.setattr(fused, "_BYTES_PER_THREAD", 1)
-    with kernels.use("fused"):
+    with kernels.using("fused"):
         yield
 
 
@@ -92,6 +92,6 @@ def test_errors_of_equal_rows_do_not_add_up(name, dim):
     units = torch.where(norm > 0, x.double() / norm, 0.0)
     exact = (units @ units.sum(0) - (norm[:, 0] > 0).double()) / (len(x) - 1)
     rows, labels = torch.arange(len(x)), torch.zeros(len(x), dtype=torch.int64)
-    with kernels.use(name):
+    with kernels.using(name):
         found = kernels.community_centrality(x, kernels.norms(x, rows), rows, labels, torch.tensor([len(x)]))
     assert torch.allclose(found.double(), exact, rtol=0, atol=5e-7)

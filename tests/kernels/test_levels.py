@@ -25,7 +25,7 @@ def at_level(monkeypatch):
     def force(level: str) -> None:
         monkeypatch.setattr(fused, "library", lambda: library.library(level))
 
-    with kernels.use("fused"):
+    with kernels.using("fused"):
         yield force
 
 
@@ -54,7 +54,7 @@ def everything(x: torch.Tensor) -> list[torch.Tensor]:
 def test_every_level_gives_the_same_bits(shape, seed, dtype, scale):
     x = features(*shape, seed=seed)
     x = (x * (1 if dtype == torch.float16 else scale)).to(dtype)
-    with pytest.MonkeyPatch.context() as patch, kernels.use("fused"):
+    with pytest.MonkeyPatch.context() as patch, kernels.using("fused"):
         found = []
         for level in LEVELS:
             patch.setattr(fused, "library", lambda level=level: library.library(level))

@@ -100,7 +100,7 @@ def test_all_kernels_keep_the_same(name, seed):
     selector = SELECTORS.build({"name": name, "retention": 0.3})
     found = {}
     for kind in ("reference", "fused"):
-        with kernels.use(kind):
+        with kernels.using(kind):
             found[kind] = selector(tokens, random_signals(tokens))
     assert found["fused"].digest == found["reference"].digest
     assert torch.equal(found["fused"].community, found["reference"].community)

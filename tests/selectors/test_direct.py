@@ -26,7 +26,7 @@ FIELDS = ("indices", "verdict", "community", "centrality", "difference", "import
 
 @pytest.fixture(autouse=True)
 def _fused():
-    with kernels.use("fused"):
+    with kernels.using("fused"):
         yield
 
 
@@ -85,7 +85,7 @@ def test_what_is_not_the_papers_goes_the_general_way():
         assert STSimDiff(**changed)._prepare_directly(tokens) is None, changed
     assert STSimDiff()._prepare_directly(tokens.take(torch.arange(1, 60))) is None
     assert STSimDiff()._prepare_directly(VideoTokens.from_grid(features(3, 4, 5, 16, seed=0)[..., ::2])) is None
-    with kernels.use("reference"):
+    with kernels.using("reference"):
         assert STSimDiff()._prepare_directly(tokens) is None
     assert STSimDiff()._prepare_directly(tokens) is not None
 

@@ -13,7 +13,7 @@ from stgraph.kernels import first_of
 
 @pytest.fixture(autouse=True, params=["reference", "fused"])
 def _kernels(request):
-    with kernels.use(request.param):
+    with kernels.using(request.param):
         yield
 
 

@@ -40,7 +40,7 @@ def _largest(values):
 
 def work(selector, frames, share=0.6):
     tokens = VideoTokens.from_grid(clip(frames, 16, share))
-    with kernels.use("reference"), Count() as counted:  # the fused ones are no torch operations
+    with kernels.using("reference"), Count() as counted:  # the fused ones are no torch operations
         selector(tokens)
     return counted
 
@@ -93,7 +93,7 @@ tokens = VideoTokens.from_grid(torch.ones({frames}, 14, 14, 8))
 def test_a_stream_does_the_same_work_for_every_window():
     def elements(frames):
         x = [frame for frame, _ in zip(frames_of(16, 0.6), range(frames), strict=False)]
-        with kernels.use("reference"), Count() as counted:
+        with kernels.using("reference"), Count() as counted:
             for _ in stream(x, window=16):
                 pass
         return counted.elements
