@@ -5,7 +5,6 @@ They need Chromium and its driver (Debian: ``chromium chromium-driver``); run th
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from stgraph.community import COMMUNITIES
 from stgraph.registry import registry
 from stgraph.viz.explorer import explore
 
+from ..browser import headless, resize
 from ..strategies import features
 
 pytestmark = pytest.mark.browser
@@ -30,22 +30,7 @@ EXPLORER = "document.querySelector('.stx').explorer"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    program = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-    driver = shutil.which("chromedriver")
-    assert None not in (program, driver), (
-        "these tests need Chromium and its driver: apt-get install chromium chromium-driver"
-    )
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for word in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "hide-scrollbars", "use-angle=swiftshader",
-                 "enable-unsafe-swiftshader"):  # fmt: skip
-        options.add_argument(f"--{word}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    started = webdriver.Chrome(options=options, service=Service(driver))
-    started.set_script_timeout(120)
+    started = headless()
     yield started
     started.quit()
 
@@ -55,12 +40,7 @@ class Shown:
 
     def __init__(self, browser: Any, path: Path, size: tuple[int, int], *, dark: bool = False, query: str = "") -> None:
         self.browser = browser
-        browser.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size[0] < 500},
-        )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        resize(browser, *size, dark=dark)
         browser.get("about:blank")
         browser.get_log("browser")
         browser.get(path.as_uri() + query)
@@ -121,13 +101,16 @@ def pixels(shown: Shown) -> list[int]:
     )
 
 
+@pytest.mark.parametrize("query", ["?webgl", ""], ids=["webgl", "processor"])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", SIZES, ids=["desktop", "phone"])
-def test_it_draws_and_its_sliders_and_clicks_work(browser: Any, page: Path, size: tuple[int, int], dark: bool) -> None:
+def test_it_draws_and_its_sliders_and_clicks_work(
+    browser: Any, page: Path, size: tuple[int, int], dark: bool, query: str
+) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
 
-    shown = Shown(browser, page, size, dark=dark)
-    assert shown.wait("document.querySelector('.stx').dataset.ready") == "webgl"
+    shown = Shown(browser, page, size, dark=dark, query=query)
+    assert shown.wait("document.querySelector('.stx').dataset.ready") == (query[1:] or "processor")
     assert shown.run("return document.documentElement.scrollWidth <= innerWidth")
     drawn = pixels(shown)
     background = shown.run("return getComputedStyle(document.querySelector('.stx')).getPropertyValue('--stx-paper')")
@@ -227,22 +210,44 @@ def test_two_selections_side_by_side_and_as_a_difference(browser: Any, pair: Pat
     assert shown.console() == []
 
 
-def test_without_webgl_there_is_a_still_picture_and_a_sentence(browser: Any, page: Path) -> None:
+def test_without_webgl_a_sentence_says_so(browser: Any, page: Path) -> None:
     shown = Shown(browser, page, SIZES[0], query="?nowebgl")
-    assert shown.wait("document.querySelector('.stx').dataset.ready") == "still"
+    assert shown.wait("document.querySelector('.stx').dataset.ready") == "processor"
     assert shown.find(".stx-warning").text.startswith("WebGL2 is missing in this browser")
-    drawn = pixels(shown)
-    assert len(set(zip(drawn[::4], drawn[1::4], drawn[2::4], strict=True))) > 100
-    shown.run(f"{EXPLORER}.set({{ level: 9900 }})")
-    assert pixels(shown) != drawn
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "from: 9, to: 12, cut: true, edgeColour: 'kind', pitch: 0.2",
+        "edgeColour: 'weight', colour: 'verdicts', zoom: 3",
+        "colour: 'difference', kept: false, pan: [0.6, -0.4], zoom: 2",
+        "picked: 300",
+    ],
+)
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_processor_draws_the_picture_of_the_graphics_card(
+    browser: Any, page: Path, pair: Path, change: str, dark: bool
+) -> None:
+    for shown_page in (page, pair):
+        drawn = []
+        for query in ("?webgl", ""):
+            shown = Shown(browser, shown_page, SIZES[0], dark=dark, query=query)
+            shown.wait("document.querySelector('.stx').dataset.ready")
+            shown.run(f"{EXPLORER}.set({{ {change} }})")
+            drawn.append(torch.tensor(pixels(shown), dtype=torch.float))
+        far = (drawn[0] - drawn[1]).abs()
+        paper = (drawn[0] - drawn[0][:4].repeat(48 * 48)).abs()
+        assert far.mean() < 0.12 * paper.mean(), "another picture"
+        assert (far > 40).float().mean() < 0.02
 
 
 def test_recolouring_is_quick_beside_drawing(browser: Any, page: Path) -> None:
     shown = Shown(browser, page, SIZES[0])
     shown.wait("document.querySelector('.stx').dataset.ready")
-    rate = browser.execute_async_script(f"{EXPLORER}.turning(1000).then(arguments[0])")
+    rate = browser.execute_async_script(f"{EXPLORER}.dragging(1000).then(arguments[0])")
     recolour = shown.run(f"return {EXPLORER}.recolouring(20)")
-    assert recolour < 1000 / rate  # milliseconds: less than one frame of a turn
+    assert recolour < 1000 / rate  # milliseconds: less than one frame of a drag
 
 
 @pytest.mark.parametrize("size", SIZES, ids=["desktop", "phone"])
@@ -267,7 +272,7 @@ def test_the_report_opens_on_an_event_and_holds_the_explorer(
     assert f"frame {start} " in shown.find("#clock").text
     assert shown.run("return document.documentElement.scrollWidth <= innerWidth")
     shown.find("#tab-graph").click()
-    assert shown.wait("document.querySelector('.stx').dataset.ready") == "webgl"
+    assert shown.wait("document.querySelector('.stx').dataset.ready")
     assert len(set(pixels(shown))) > 20
     assert shown.find("#tab-graph").get_attribute("aria-selected") == "true"
     shown.find("#tab-frames").click()

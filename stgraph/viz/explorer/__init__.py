@@ -159,7 +159,9 @@ def _widget_class() -> Any:
 @cache
 def asset(kind: str) -> str:
     """The text of the bundle: ``"html"``, ``"css"`` or ``"js"``."""
-    return resources.files(__name__).joinpath(f"explorer.{kind}").read_text("utf-8").rstrip("\n")
+    names = ("raster", "explorer") if kind == "js" else ("explorer",)
+    files = resources.files(__name__)
+    return "\n".join(files.joinpath(f"{name}.{kind}").read_text("utf-8").rstrip("\n") for name in names)
 
 
 def json_for_script(data: Any) -> str:

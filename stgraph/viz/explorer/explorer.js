@@ -368,7 +368,7 @@ const stgraphExplorer = (() => {
 
     // -- the graphics card ------------------------------------------------------------------------------------------------
 
-    // Drawn by the processor instead of a graphics card, the picture is coarser while it moves.
+    // Where WebGL2 is missing, or is itself drawn by the processor, our own raster draws the same picture.
     const renderer = (() => {
       const probe = document.createElement("canvas").getContext("webgl2");
       const told = probe?.getExtension("WEBGL_debug_renderer_info");
@@ -377,14 +377,18 @@ const stgraphExplorer = (() => {
       return name;
     })();
     const software = /swiftshader|llvmpipe|software|basic render/i.test(renderer);
-    const gl = options.noWebGL || new URLSearchParams(location.search).has("nowebgl") ? null : canvas.getContext("webgl2", { antialias: !software, alpha: false, powerPreference: "high-performance" });
+    const query = new URLSearchParams(location.search), wanted = query.has("webgl") || (renderer && !software && !query.has("nowebgl"));
+    const gl = wanted ? canvas.getContext("webgl2", { antialias: !software, alpha: false, powerPreference: "high-performance" }) : null;
     let card = gl && prepare();
-    if (!gl) {
+    const raster = gl ? null : stgraphRaster(canvas, { count, frame, row, column, edges });
+    if (!renderer || query.has("nowebgl")) {
       warning.hidden = false;
-      warning.textContent = "WebGL2 is missing in this browser, so the graph is a still picture; the sliders, the film strip and the explanations work.";
+      warning.textContent = "WebGL2 is missing in this browser, so the processor draws the graph: large ones are coarser while they move.";
     }
     canvas.addEventListener("webglcontextlost", (event) => { event.preventDefault(); card = null; }, { signal });
     canvas.addEventListener("webglcontextrestored", () => { card = prepare(); runs.forEach((run) => (run.texels = null)); set({}); }, { signal });
+    // Edges lie in an order of which every beginning is spread evenly: a slow machine draws a part of them while it moves.
+    function strideOf(many) { return [7919, 7907, 7901].find((prime) => many % prime) ?? 1; }
     function prepare() {
       const height = Math.max(1, Math.ceil(count / TEXTURE_WIDTH)), padded = TEXTURE_WIDTH * height;
       const texture = (format, type, inner, values) => {
@@ -399,8 +403,7 @@ const stgraphExplorer = (() => {
       for (let v = 0; v < count; v++) where.set([frame[v], row[v], column[v], 0], v * 4);
       // Two vertices a line; both get the ends, the weight and the kind of their edge.
       const lines = new Uint32Array(edges.from.length * 4), about = new Int16Array(edges.from.length * 4);
-      // In an order of which every beginning is spread evenly: a slow machine draws a part of the edges while it moves.
-      const many = edges.from.length, stride = [7919, 7907, 7901].find((prime) => many % prime) ?? 1;
+      const many = edges.from.length, stride = strideOf(many);
       for (let at = 0, e = 0; at < many; at++, e = (e + stride) % many) {
         lines.set([edges.from[e], edges.to[e], edges.from[e], edges.to[e]], at * 4);
         about.set([edges.level[e], edges.kind[e], edges.level[e], edges.kind[e]], at * 4);
@@ -461,6 +464,7 @@ const stgraphExplorer = (() => {
         const [r, g, b] = look(run, v), at = v * 4;
         texels[at] = r; texels[at + 1] = g; texels[at + 2] = b; texels[at + 3] = bits;
       }
+      run.dressed = null;
       if (!card) return;
       gl.bindTexture(gl.TEXTURE_2D, card.colours[runs.indexOf(run)]);
       gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, TEXTURE_WIDTH, card.height, gl.RGBA_INTEGER, gl.UNSIGNED_BYTE, texels);
@@ -515,8 +519,8 @@ const stgraphExplorer = (() => {
       for (const name of ["paper", "ink", "soft", "line", "event", "spatial", "temporal", "light"]) theme[name] = colourOf(`--stx-${name}`);
     }
     const unit = (colour) => rgb(colour).map((channel) => channel / 255);
-    const stats = { last: 0, frames: 0, firstPicture: 0, draw: 0 };
-    let asked = 0, settling = 0, moving = false, quality = software ? 0.05 : 1;
+    const stats = { last: 0, frames: 0, firstPicture: 0, draw: 0, least: Infinity };  // milliseconds
+    let asked = 0, settling = 0, moving = false, quality = 1;
     function move() {
       moving = true;
       clearTimeout(settling);
@@ -534,18 +538,20 @@ const stgraphExplorer = (() => {
       if (target.width !== w || target.height !== h) { target.width = w; target.height = h; }
     }
     function paint() {
-      const start = performance.now(), ratio = software ? 1 : Math.min(2, devicePixelRatio || 1);
-            // While it moves, the picture is as fine as this machine can draw in time.
-      if (moving && start - stats.last < 400) quality = clamp(quality * (start - stats.last > 45 ? 0.75 : start - stats.last < 25 ? 1.2 : 1), 0.02, 1);
+      const start = performance.now(), ratio = Math.min(2, devicePixelRatio || 1);
+      // While it moves, the picture is as fine as this machine can draw in time: fewer edges, then fewer pixels.
+      const took = gl ? start - stats.last : stats.draw;
+      if (moving && took < 400) quality = clamp(quality * (took > (gl ? 45 : 24) ? 0.75 : took < (gl ? 25 : 14) ? 1.2 : 1), 0.02, 1);
       stats.last = start;
-      resize(canvas, moving && quality < 0.5 ? Math.min(ratio, 0.75) : ratio);
-      if (card) paintCard(); else paintStill(ratio);
+      resize(canvas, moving ? Math.min(ratio, Math.max(0.5, 2 * quality)) : ratio);
+      if (card) paintCard(); else if (raster) paintRaster();
       paintOverlay(ratio);
-      stats.frames++;
       stats.draw = performance.now() - start;
+      if (!moving) stats.least = Math.min(stats.least, stats.draw);
+      stats.frames++;
       if (!stats.firstPicture) {
         stats.firstPicture = performance.now() - began;
-        root.dataset.ready = card ? "webgl" : "still";
+        root.dataset.ready = gl ? "webgl" : "processor";
       }
     }
     function paintCard() {
@@ -605,34 +611,45 @@ const stgraphExplorer = (() => {
     }
     const threshold = () => state.level ?? Math.round((focusRun().about.threshold ?? own ?? 0.8) * levels);
 
-    // Without WebGL: the same scene by a 2-D pen, from the back to the front.
-    function paintStill(ratio) {
-      const pen = canvas.getContext("2d");
-      resize(canvas, ratio);
-      pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-      pen.fillStyle = theme.paper;
-      pen.fillRect(0, 0, canvas.clientWidth, canvas.clientHeight);
-      for (const area of areas()) {
-        const at = projector(area), { run } = area, faint = rgb(theme.paper);
-        const seen = [];
-        for (let v = 0; v < count; v++) if (run.texels[v * 4 + 3] && frame[v] >= state.from && frame[v] <= state.to) seen.push([v, ...at(frame[v], row[v], column[v])]);
-        const spot = new Map(seen.map((entry) => [entry[0], entry]));
-        if (state.view !== "difference") for (let e = 0; e < edges.from.length; e++) {
-          const a = spot.get(edges.from[e]), b = spot.get(edges.to[e]);
-          if (!a || !b || edges.level[e] < threshold() || !(edges.kind[e] ? state.temporal : state.spatial)) continue;
-          const [r, g, b_] = run.texels.subarray(a[0] * 4, a[0] * 4 + 3);
-          pen.strokeStyle = `rgb(${r} ${g} ${b_} / ${run.texels[a[0] * 4 + 3] & 16 ? 0.05 : 0.35})`;
-          pen.beginPath(); pen.moveTo(a[1], a[2]); pen.lineTo(b[1], b[2]); pen.stroke();
-        }
-        seen.sort((a, b) => b[3] - a[3]);
-        for (const [v, x, y, w] of seen) {
-          const bits = run.texels[v * 4 + 3], [r, g, b] = run.texels.subarray(v * 4, v * 4 + 3), fade = bits & 16 ? 0.82 : 0;
-          const size = Math.max(0.8, (Math.min(1, patch) * 0.31 * 2.6 * 0.5 * area.height) / w) * (bits & 2 ? 1 : 0.62);
-          pen.fillStyle = `rgb(${r + (faint[0] - r) * fade} ${g + (faint[1] - g) * fade} ${b + (faint[2] - b) * fade})`;
-          pen.beginPath(); pen.arc(x, y, size, 0, 7); pen.fill();
-          if (bits & 4) { pen.strokeStyle = theme.event; pen.lineWidth = 1; pen.stroke(); }
-        }
+    // By the processor: the same scene, from the same numbers.
+    function paintRaster() {
+      const ratio = canvas.width / Math.max(1, canvas.clientWidth), shades = {};
+      for (const name of ["paper", "ink", "event"]) shades[name] = rgb(theme[name]);
+      const first = begin[state.from - firstFrame], last = begin[state.to - firstFrame + 1];
+      const views = areas().map(({ run, x, y, width, height }) => {
+        const box = { x: Math.round(x * ratio), y: Math.round(y * ratio), width: Math.floor(width * ratio), height: Math.floor(height * ratio) };
+        const seen = sheets().map((f) => ({ f, image: images[f - firstFrame] })).filter(({ image }) => image?.complete && image.naturalWidth);
+        run.dressed ??= { ...raster.dress(run.texels, shades), lines: linesOf(run) };
+        const { camera, scale, centre, lens } = geometry(width / height);
+        return {
+          box, camera, scale, centre, rows, columns, first, last, sheets: seen, texels: run.texels, dressed: run.dressed, lines: run.dressed.lines,
+          size: Math.min(1, patch) * 0.62 * lens * 0.5 * height * ratio, least: 1.5 * ratio,
+        };
+      });
+      raster.draw(views, shades, !moving, moving ? Math.min(1, 2 * quality) : 1);
+    }
+    // The edges that are shown, each with its colour and its opacity: what the program LINES does.
+    function linesOf(run) {
+      if (!edges.from.length || state.view === "difference" || !(state.spatial || state.temporal)) return null;
+      const edge = new Int32Array(edges.from.length), colour = new Int32Array(edge.length), share = new Int16Array(edge.length), { texels } = run;
+      const ink = rgb(theme.ink), kinds = [rgb(theme.spatial), rgb(theme.temporal)], event = rgb(theme.event), light = kinds[0].map((value) => value * 0.5 + 76);
+      const least = threshold(), strength = state.to - state.from < 12 ? 0.95 : 0.55, room = Math.max(1e-3, 1 - least / levels);
+      const many = edge.length, stride = strideOf(many);
+      let shown = 0;
+      for (let at = 0, e = 0; at < many; at++, e = (e + stride) % many) {
+        const a = edges.from[e], b = edges.to[e], kind = edges.kind[e], broken = edges.level[e] < least, near = texels[a * 4 + 3], far = texels[b * 4 + 3];
+        if (!(kind ? state.temporal : state.spatial) || (broken && !state.cut) || !near || !far) continue;
+        if (Math.min(frame[a], frame[b]) < state.from || Math.max(frame[a], frame[b]) > state.to) continue;
+        const heavy = clamp((edges.level[e] - least) / levels / room, 0, 1), struck = broken && (far & 4) !== 0 && kind === 1;
+        let shade = state.edgeColour === "kind" ? kinds[kind] : state.edgeColour === "weight" ? light.map((value, k) => value + (ink[k] - value) * heavy) : [0, 1, 2].map((k) => (texels[a * 4 + k] + texels[b * 4 + k]) / 2);
+        let alpha = near & far & 8 ? 0.95 : (0.25 + 0.7 * heavy) * strength;
+        if ((near | far) & 16) alpha *= 0.1;
+        if (broken) [shade, alpha] = struck ? [event, 0.7] : [ink, 0.12];
+        edge[shown] = e;
+        colour[shown] = (255 << 24) | (shade[2] << 16) | (shade[1] << 8) | shade[0];
+        share[shown++] = Math.round(256 * alpha);
       }
+      return { edge: edge.subarray(0, shown), colour, share };
     }
 
     function paintOverlay(ratio) {
@@ -1012,26 +1029,30 @@ const stgraphExplorer = (() => {
     let filming = 0;
     for (const image of images) if (image && !image.complete) image.addEventListener("load", () => { filming ||= setTimeout(() => { filming = 0; paintFilm(); redraw(); }, 30); });
 
+    const pace = (time, change) => new Promise((done) => {
+      const pixel = new Uint8Array(4);
+      let start = 0, frames = 0;
+      const step = () => {
+        const now = performance.now();
+        start ||= now;
+        if (now - start >= time) { done((1000 * frames) / (now - start)); return; }
+        change(frames++);
+        cancelAnimationFrame(asked); asked = 0;
+        paint();
+        gl?.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, pixel);  // waits until the picture is there
+        requestAnimationFrame(step);
+      };
+      requestAnimationFrame(step);
+    });
     // For tests and measurements: what is shown, and how fast it can be drawn anew.
     root.explorer = {
       state, stats, data, set, pick, renderer, draw: paint,
       colours: () => Array.from(focusRun().texels.subarray(0, count * 4)),
       groups: () => Array.from(focusRun().group),
       screen: (v) => { const area = areas()[0]; return projector(area)(frame[v], row[v], column[v]).slice(0, 2); },
-      async turning(time) {
-        const start = performance.now(), pixel = new Uint8Array(4);
-        let frames = 0;
-        while (performance.now() - start < time) {
-          turn({ yaw: state.yaw + 0.02 });
-          clearTimeout(settling);
-          paint();
-          gl?.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, pixel);  // waits until the picture is there
-          frames++;
-          await new Promise((next) => setTimeout(next));
-        }
-          move();
-        return (1000 * frames) / (performance.now() - start);
-      },
+      // Frames a second while it turns, and while τ_sim is dragged.
+      turning: (time) => pace(time, () => turn({ yaw: state.yaw + 0.02 })),
+      dragging: (time) => pace(time, (n) => moved({ level: Math.round(levels * (0.9 + 0.1 * Math.sin(n / 9))) })),
       recolouring(times) {
         const start = performance.now();
         for (let i = 0; i < times; i++) { for (const run of runs) regroup(run, Math.round(levels * (0.5 + (0.5 * i) / times))); for (const run of shownRuns()) recolour(run); }
