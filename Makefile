@@ -10,7 +10,7 @@ INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $
 KERNELS := hatch_build.py stgraph/kernels/build.py $(wildcard stgraph/kernels/c/*)
 CODE := hatch_build.py stgraph tests benchmarks experiments notebooks docs
 
-.PHONY: demo test test-slow test-browser test-ray test-transformers test-lmms-eval ablation lint format bench bench-gpu docs pictures notebooks clean help
+.PHONY: demo test test-slow test-browser test-site test-ray test-transformers test-lmms-eval ablation lint format bench bench-gpu docs pictures notebooks clean help
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,9 @@ $(VENV)/.browser: pyproject.toml constraints.txt | $(BIN)/python
 
 test-browser: $(VENV)/.browser ## Pages driven in a real browser (needs Chromium and its driver)
 	$(BIN)/pytest -m browser
+
+test-site: $(VENV)/.docs $(VENV)/.test ## The strict build of the site, its links and its reference
+	$(BIN)/pytest -m site
 
 test-ray: $(VENV)/.ray ## The engines on a local Ray cluster of two workers, and MLflow (downloads 350 MB)
 	$(BIN)/pytest -m ray
@@ -114,8 +117,8 @@ bench-gpu: $(VENV)/.test ## The selection and whole video LLMs at their real dim
 	$(BIN)/python -m benchmarks.efficiency --model llava-video-7b --device cuda
 	$(BIN)/python -m benchmarks.efficiency --model nvila-8b --device cuda
 
-pictures: $(VENV)/.browser ## Draw the pictures of README and site anew
-	$(BIN)/python docs/pictures.py $$(command -v chromedriver >/dev/null && echo --browser)
+pictures: $(VENV)/.browser ## Draw the pictures of README and site anew; fails where they were unlike those stored
+	PYTHONPATH=. $(BIN)/python docs/pictures.py $$(command -v chromedriver >/dev/null && echo --browser)
 
 notebooks: $(VENV)/.browser ## Run the notebooks and store them with their pictures
 	$(BIN)/python notebooks/store.py

@@ -1,7 +1,7 @@
 """The explorer of the sample clip in Chromium without a graphics card: ``python -m benchmarks.explorer``.
 
-Printed for a desktop and a phone: size of the page, time to the first picture, frames a second while the graph turns and
-while τ_sim is dragged. ``--webgl`` measures WebGL2 drawn by the processor, which the explorer does not use by itself.
+Printed for a desktop and a phone: size of the page, time to the first picture, frames a second while the graph turns
+and while τ_sim is dragged. ``--webgl`` measures WebGL2 drawn by the processor, which the explorer itself does not use.
 """
 
 from __future__ import annotations

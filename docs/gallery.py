@@ -6,13 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
+from saving import figure_picture, save
 
 from stgraph import Selection, StgraphError, Video, VideoTokens, build_graph, viz
 from stgraph.community import COMMUNITIES
-from stgraph.graph.edges import SPATIAL_EDGES, TEMPORAL_EDGES
 from stgraph.registry import GROUPS, registry
 
 FOLDER = Path(__file__).parent / "images" / "gallery"
@@ -32,10 +29,8 @@ def draw(group: str, name: str, video: Video, tokens: VideoTokens, signals: Any)
     if name in NEED_MODEL.get(group, ()):
         raise StgraphError(f"{name} needs a model")
     if group in ("spatial", "temporal"):
-        edges = (
-            registry("spatial").build(name if group == "spatial" else "grid4"),
-            registry("temporal").build(name if group == "temporal" else "aligned"),
-        )
+        names = {"spatial": "grid", "temporal": "aligned", group: name}
+        edges = [registry(kind).build(value) for kind, value in names.items()]
         graph = build_graph(tokens, edges)
         partition = COMMUNITIES.build("components")(graph.prune(0.8))
         return viz.space_time_graph(video, graph, partition, grid, frames=(29, 30), box=(2, 8, 9, 18))
@@ -51,11 +46,8 @@ def draw(group: str, name: str, video: Video, tokens: VideoTokens, signals: Any)
     return viz.filmstrip(video, selection, grid, by, frames=FRAMES)  # type: ignore[arg-type]
 
 
-def main(names: list[str]) -> None:
+def draw_all(names: list[str], video: Video, tokens: VideoTokens, signals: Any) -> None:
     """Draw all, or those whose group or name is given, and say which have none."""
-    from pictures import clip, save
-
-    video, tokens, signals, _ = clip()
     FOLDER.mkdir(exist_ok=True)
     made = set()
     for group in GROUPS:
@@ -64,7 +56,7 @@ def main(names: list[str]) -> None:
                 continue
             path = FOLDER / f"{group}_{name}.jpg"
             try:
-                save(draw(group, name, video, tokens, signals), path, 90)
+                save(figure_picture(draw(group, name, video, tokens, signals), 90), path)
             except StgraphError as error:
                 print(f"no picture of {group}={name}: {error}")
                 continue
@@ -75,4 +67,7 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    from pictures import clip
+
+    shown, its_tokens, its_signals, _ = clip()
+    draw_all(sys.argv[1:], shown, its_tokens, its_signals)

@@ -6,12 +6,13 @@ import ast
 import inspect
 import re
 from pathlib import Path
-from typing import Any
-
-from mkdocs.structure.files import File, Files
+from typing import TYPE_CHECKING, Any
 
 import stgraph
 from stgraph.registry import GROUPS, registry
+
+if TYPE_CHECKING:
+    from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).parent.parent
 TITLES = {
@@ -25,12 +26,15 @@ TITLES = {
     "selector": "Selectors",
 }
 ROLE = re.compile(r":(?:class|func|meth|data|mod|attr):`(~?)([\w.]+)`")
+ARXIV = re.compile(r"arXiv[ :](\d{4}\.\d{4,5})(?![^<]*</a>)")
 SKIPPED = {"stgraph.__main__", "stgraph.app.cli", "stgraph.kernels.programs"}
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the generated pages."""
-    pages = {"gallery/index.md": _gallery(), "reference.md": _reference()}
+    from mkdocs.structure.files import File
+
+    pages = {"gallery/index.md": gallery(), "reference.md": reference()}
     for group in GROUPS:
         for name in registry(group):
             pages[f"gallery/{group}-{name}.md"] = _method(group, name)
@@ -42,6 +46,7 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
     """Roles of docstrings become links; links between notebooks and pages follow the site."""
     html = re.sub(r":(?:class|func|meth|data|mod|attr):<code>(~?)([\w.]+)</code>", _link, html)
+    html = ARXIV.sub(r'<a href="https://arxiv.org/abs/\1">arXiv \1</a>', html)
     if page.file.src_uri.startswith("notebooks/"):
         html = re.sub(r'href="\.\./docs/([\w-]+)\.md(#[^"]*)?"', r'href="../../\1/\2"', html)
         html = re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="../\1/"', html)
@@ -60,16 +65,31 @@ def _plain(text: str) -> str:
     return ROLE.sub(lambda found: f"`{found[2].rsplit('.', 1)[-1] if found[1] else found[2]}`", text).replace("``", "`")
 
 
-def _gallery() -> str:
-    what = "Every method with its docstring: what it does, its parameters, its source, how it departs from a paper."
+def _first(group: str, name: str) -> str:
+    """The first paragraph of a method's docstring, as Markdown."""
+    doc = inspect.getdoc(registry(group).get(name)) or ""
+    return _plain(doc.split("\n\n")[0]).replace("\n", " ")
+
+
+def picture(group: str, name: str) -> Path:
+    """Where the picture of a method is stored, if it has one."""
+    return ROOT / "docs" / "images" / "gallery" / f"{group}_{name}.jpg"
+
+
+def gallery() -> str:
+    """The start of the gallery: every method with its picture and its first sentence."""
+    what = (
+        "Every method, with a picture on the same clip: evening, a cut, a balloon, lightning, a boat, a fade to night. "
+        "Its page says what it does, its parameters, its source, and how it departs from a paper. "
+        "[The glossary](../glossary.md) has the words, [pictures](../pictures.md) the colours."
+    )
     lines = ["# Gallery", "", what, ""]
     for group, title in TITLES.items():
         lines += [f"## {title}", "", f"`{group}=…` in a configuration, on the command line, in an experiment.", ""]
         for name in registry(group):
-            doc = inspect.getdoc(registry(group).get(name)) or ""
-            first = _plain(doc.split("\n\n")[0]).replace("\n", " ")
-            lines.append(f"- [`{name}`]({group}-{name}.md): {first}")
-        lines.append("")
+            lines += [f"### [{name}]({group}-{name}.md)", "", _first(group, name), ""]
+            if picture(group, name).is_file():
+                lines += [f"![{name} on the sample clip](../images/gallery/{group}_{name}.jpg){{ loading=lazy }}", ""]
     return "\n".join(lines)
 
 
@@ -77,13 +97,17 @@ def _method(group: str, name: str) -> str:
     made = registry(group).get(name)
     path = Path(inspect.getsourcefile(made) or "").resolve().relative_to(ROOT)
     defaults = {key: value for key, value in registry(group).default_config(name).items() if key != "name"}
-    words = ", ".join(f"`{key}={_word(value)}`" for key, value in defaults.items()) or "none"
-    use = f"{group}={name}"
-    lines = [f"# {name}", "", f"*{TITLES[group]}* · `{use}` · source: `{path}`", ""]
-    lines += [f"Parameters and their defaults: {words}.", ""]
-    picture = ROOT / "docs" / "images" / "gallery" / f"{group}_{name}.jpg"
-    if picture.is_file():
-        lines += [f"![{name} on the sample clip](../images/gallery/{picture.name})", ""]
+    lines = [f"# {name}", "", f"*{TITLES[group]}* · `{group}={name}` · the code is in `{path}`, and below", ""]
+    if picture(group, name).is_file():
+        lines += [f"![{name} on the sample clip](../images/gallery/{group}_{name}.jpg)", ""]
+    else:
+        lines += ["No picture: what it reads comes from a model, and the sample clip is shown without one.", ""]
+    lines += ["```sh", f"stgraph compress clip.mp4 {group}={name}", "```", ""]
+    if defaults:
+        lines += ["| parameter | default |", "|---|---|"]
+        lines += [f"| `{key}` | `{_word(value)}` |" for key, value in defaults.items()] + [""]
+    else:
+        lines += ["It has no parameters.", ""]
     options = ("show_source: true", "show_root_heading: false", "show_root_toc_entry: false", "members: false")
     lines += [
         f"::: {made.__module__}.{made.__qualname__}",
@@ -91,7 +115,6 @@ def _method(group: str, name: str) -> str:
         *(f"      {option}" for option in options),
         "",
     ]
-    lines += ["```sh", f"stgraph compress clip.mp4 {use if group != 'selector' else 'selector=' + name}", "```", ""]
     return "\n".join(lines)
 
 
@@ -99,7 +122,7 @@ def _word(value: Any) -> str:
     return str(value["name"]) if isinstance(value, dict) and "name" in value else str(value)
 
 
-def _reference() -> str:
+def reference() -> str:
     """Every public class and function, module by module."""
     lines = ["# Reference", "", "Every public name. What `from stgraph import …` gives comes first.", ""]
     for name in stgraph.__all__:

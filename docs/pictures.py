@@ -1,19 +1,24 @@
-"""The pictures of README and site: ``python docs/pictures.py``; with ``--browser`` also those of the explorer."""
+"""The pictures of README and site: ``python docs/pictures.py``; with ``--browser`` also those of explorer and report.
+
+It ends with 1 where a picture came out unlike the stored one, which it replaces.
+"""
 
 from __future__ import annotations
 
 import argparse
-import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from gallery import draw_all
 from PIL import Image, ImageDraw, ImageFont
+from saving import changed, figure_picture, save
 
-from stgraph import Selection, STSimDiff, Video, VideoTokens, read_video, viz
+from stgraph import Selection, Signals, STSimDiff, Video, VideoTokens, read_video, viz
 from stgraph.encoders import ENCODERS
 from stgraph.registry import registry
 from stgraph.sample import render_sample
@@ -22,12 +27,12 @@ IMAGES = Path(__file__).parent / "images"
 INK, FAINT = "#1A1D21", "#5B626B"
 
 
-def clip() -> tuple[Video, VideoTokens, Selection]:
-    """The sample clip, its tokens, and the selection of 30 %."""
+def clip() -> tuple[Video, VideoTokens, Signals, Selection]:
+    """The sample clip, its tokens with their signals, and the selection of 30 %."""
     with TemporaryDirectory() as folder:
         video = read_video(render_sample(Path(folder) / "sample.mp4").path, frames=64)
     tokens, signals = ENCODERS.build("descriptor")(video)
-    return video, tokens, STSimDiff(retention=0.3)(tokens, signals)
+    return video, tokens, signals, STSimDiff(retention=0.3)(tokens, signals)
 
 
 def before_graph_kept(video: Video, tokens: VideoTokens, selection: Selection) -> None:
@@ -38,7 +43,7 @@ def before_graph_kept(video: Video, tokens: VideoTokens, selection: Selection) -
     kept = _column([_image(f) for f in viz.overlay_frames(video, selection, grid, frames=frames, width=448)])
     figure = selection.draw("graph", video, tokens, frames=frames)
     figure.legends[0].remove()
-    graph = _figure(figure, 200)
+    graph = figure_picture(figure, 200)
     height = raw.height
     graph = graph.resize((round(graph.width * height / graph.height), height), Image.Resampling.LANCZOS)
     titles = (
@@ -53,54 +58,53 @@ def before_graph_kept(video: Video, tokens: VideoTokens, selection: Selection) -
         sheet.paste(picture, (x, top))
         pen.text((x, 14), title, fill=INK, font=font)
         x += picture.width + gap
-    sheet.resize((1500, round(1500 * sheet.height / sheet.width)), Image.Resampling.LANCZOS).save(
-        IMAGES / "before_graph_kept.jpg", quality=84, optimize=True
-    )
+    size = (1500, round(1500 * sheet.height / sheet.width))
+    save(sheet.resize(size, Image.Resampling.LANCZOS), IMAGES / "before_graph_kept.jpg")
 
 
 def figures(video: Video, tokens: VideoTokens, selection: Selection) -> None:
     """One picture of each kind."""
     for kind in viz.KINDS:
-        _figure(selection.draw(kind, video, tokens), 110).save(IMAGES / f"draw_{kind}.jpg", quality=84, optimize=True)
+        save(figure_picture(selection.draw(kind, video, tokens), 110), IMAGES / f"draw_{kind}.jpg")
     other = registry("selector").build({"name": "simdiff", "retention": 0.3, "difference": "drift"})(tokens)
     pair = {"threshold": selection, "drift": other}
     figure = viz.compare_selections(pair, tokens.grids[0], video=video)
-    _figure(figure, 110).save(IMAGES / "draw_compare.jpg", quality=84, optimize=True)
+    save(figure_picture(figure, 110), IMAGES / "draw_compare.jpg")
 
 
-def explorer(video: Video, tokens: VideoTokens, selection: Selection) -> None:
-    """The explorer as a browser draws it."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
+def pages(video: Video, tokens: VideoTokens, selection: Selection, report: Path) -> None:
+    """Explorer and report as a browser draws them."""
+    from tests.browser import headless, resize
 
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    for word in ("headless=new", "no-sandbox", "hide-scrollbars", "use-angle=swiftshader", "enable-unsafe-swiftshader"):
-        options.add_argument(f"--{word}")
-    browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    browser = headless()
     api = "document.querySelector('.stx').explorer"
-    views: dict[str, Callable[[Any], Any]] = {
-        "explorer": lambda b: None,
-        "explorer_token": lambda b: b.execute_script(
-            f"{api}.set({{colour: 'verdicts', from: 26, to: 36}}); {api}.pick({31 * 198 + 40})"
+    views: dict[str, tuple[tuple[int, int], bool, str]] = {
+        "explorer": ((1280, 900), False, ""),
+        "explorer_phone": ((390, 844), True, ""),
+        "explorer_token": (
+            (1280, 900),
+            False,
+            f"{api}.set({{colour: 'verdicts', from: 26, to: 36}}); {api}.pick({31 * 198 + 40})",
         ),
-        "explorer_cut": lambda b: b.execute_script(f"{api}.set({{from: 29, to: 33, edgeColour: 'kind', cut: true}})"),
+        "explorer_cut": ((1280, 900), False, f"{api}.set({{from: 29, to: 33, edgeColour: 'kind', cut: true}})"),
     }
-    with TemporaryDirectory() as folder:
-        page = selection.show(video, tokens).save(Path(folder) / "explorer.html")
-        browser.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False},
-        )
-        for name, change in views.items():
-            browser.get(page.as_uri())
-            while not browser.execute_script("return document.querySelector('.stx')?.dataset.ready"):
-                time.sleep(0.2)
-            change(browser)
-            time.sleep(3)
-            shot = Image.open(BytesIO(browser.get_screenshot_as_png())).convert("RGB")
-            shot.save(IMAGES / f"{name}.jpg", quality=84, optimize=True)
-    browser.quit()
+    try:
+        with TemporaryDirectory() as folder:
+            page = selection.show(video, tokens).save(Path(folder) / "explorer.html")
+            for name, (size, dark, change) in views.items():
+                resize(browser, *size, dark=dark)
+                browser.get(page.as_uri())
+                while not browser.execute_script("return document.querySelector('.stx')?.dataset.ready"):
+                    time.sleep(0.1)
+                browser.execute_script(change)
+                time.sleep(2)
+                save(Image.open(BytesIO(browser.get_screenshot_as_png())), IMAGES / f"{name}.jpg")
+        resize(browser, 1280, 900)
+        browser.get(report.as_uri())
+        time.sleep(2)
+        save(Image.open(BytesIO(browser.get_screenshot_as_png())), IMAGES / "report.jpg")
+    finally:
+        browser.quit()
 
 
 def _image(frame: Any) -> Image.Image:
@@ -128,18 +132,19 @@ def _column(pictures: list[Image.Image]) -> Image.Image:
     return sheet
 
 
-def _figure(figure: Any, dpi: int) -> Image.Image:
-    buffer = BytesIO()
-    figure.savefig(buffer, dpi=dpi, bbox_inches="tight", pad_inches=0.06)
-    return Image.open(buffer).convert("RGB")
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--browser", action="store_true", help="also the explorer; needs Chromium and selenium")
+    parser.add_argument("--browser", action="store_true", help="also explorer and report; needs Chromium and selenium")
     wanted = parser.parse_args()
-    shown = clip()
-    before_graph_kept(*shown)
-    figures(*shown)
+    shown, its_tokens, its_signals, kept = clip()
+    before_graph_kept(shown, its_tokens, kept)
+    figures(shown, its_tokens, kept)
+    draw_all([], shown, its_tokens, its_signals)
     if wanted.browser:
-        explorer(*shown)
+        with TemporaryDirectory() as made:
+            sample, folder = render_sample(Path(made) / "sample.mp4"), Path(made) / "run"
+            words = ["retention=0.3", "--events", sample.events_path, "--output", folder, "--quiet"]
+            subprocess.run([sys.executable, "-m", "stgraph", "compress", sample.path, *words], check=True)
+            pages(shown, its_tokens, kept, folder / "report.html")
+    if changed:
+        sys.exit(f"drawn anew, because they were unlike what was stored: {', '.join(changed)}")

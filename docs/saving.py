@@ -1,0 +1,35 @@
+"""How the pictures of README and site are stored, and which of them came out unlike the stored ones."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+TOLERANCE = 1.5
+"""Mean difference of pixels, in grey levels, from which a picture counts as changed: above what JPEG does to it."""
+
+changed: list[str] = []
+"""Names of the pictures that were not what was stored."""
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Store a picture as JPEG, unless the same one is stored already."""
+    if path.is_file():
+        old = Image.open(path).convert("RGB")
+        if old.size == picture.size:
+            apart = np.abs(np.asarray(old, np.int16) - np.asarray(picture.convert("RGB"), np.int16))
+            if apart.mean() < TOLERANCE:
+                return
+    changed.append(path.name)
+    picture.convert("RGB").save(path, quality=80, optimize=True)
+
+
+def figure_picture(figure: Any, dpi: int) -> Image.Image:
+    """A figure of matplotlib as a picture."""
+    buffer = BytesIO()
+    figure.savefig(buffer, dpi=dpi, bbox_inches="tight", pad_inches=0.06)
+    return Image.open(buffer).convert("RGB")
