@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from saving import figure_picture, save
 
-from stgraph import Selection, StgraphError, Video, VideoTokens, build_graph, viz
+from stgraph import Selection, Selector, StgraphError, Video, VideoQA, VideoTokens, build_graph, viz
 from stgraph.community import COMMUNITIES
 from stgraph.registry import GROUPS, registry
+from stgraph.tokens import Grid
 
 FOLDER = Path(__file__).parent / "images" / "gallery"
 FRAMES = (6, 13, 22, 30, 39, 58)
@@ -42,8 +45,38 @@ def draw(group: str, name: str, video: Video, tokens: VideoTokens, signals: Any)
         words = {"name": "importance", "importance": name}
     elif group == "encoder":
         words = {"name": "simdiff"}
-    selection: Selection = registry("selector").build({**words, "retention": 0.3})(tokens, signals)
+    selector = registry("selector").build({**words, "retention": 0.3})
+    try:
+        selection: Selection = selector(tokens, signals)
+    except StgraphError:
+        if group != "selector":
+            raise
+        return inside_a_model(selector, video)
     return viz.filmstrip(video, selection, grid, by, frames=FRAMES)  # type: ignore[arg-type]
+
+
+def inside_a_model(selector: Selector, video: Video) -> Any:
+    """The figure of a selector that reads a model: attached to the benchmark's small video LLM."""
+    chosen = sorted({*FRAMES, *range(0, len(video), 6)})[:16]
+    frames = torch.nn.functional.interpolate(video.frames[chosen].float(), (128, 224), mode="area").round().byte()
+    seen = Video(frames, video.timestamps[chosen], video.source)
+    qa = small_model()
+    with selector.attach(qa.model) as attached:
+        qa(seen, "what flashed")
+    selection = attached.selection
+    assert selection is not None
+    grid = Grid(*(selection.coords.amax(0) + 1).tolist())
+    every = len(chosen) // grid.frames  # frames that the model reads as one
+    shown = Video(video.frames[chosen[::every]], video.timestamps[chosen[::every]], video.source)
+    return viz.filmstrip(shown, selection, grid, frames=[chosen.index(t) // every for t in FRAMES])
+
+
+@cache
+def small_model() -> VideoQA:
+    """The model that ships with the benchmark."""
+    from experiments.benchmark.answering import CHECKPOINT
+
+    return VideoQA.from_pretrained(CHECKPOINT, None, dtype="float32")
 
 
 def draw_all(names: list[str], video: Video, tokens: VideoTokens, signals: Any) -> None:

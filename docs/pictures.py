@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from badges import badges
 from gallery import draw_all
 from PIL import Image, ImageDraw, ImageFont
 from saving import changed, figure_picture, save
@@ -137,6 +138,8 @@ if __name__ == "__main__":
     parser.add_argument("--browser", action="store_true", help="also explorer and report; needs Chromium and selenium")
     wanted = parser.parse_args()
     shown, its_tokens, its_signals, kept = clip()
+    for file, svg in badges().items():
+        (IMAGES / file).write_text(svg, "utf-8")
     before_graph_kept(shown, its_tokens, kept)
     figures(shown, its_tokens, kept)
     draw_all([], shown, its_tokens, its_signals)

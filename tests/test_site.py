@@ -26,13 +26,17 @@ GENERATED = re.compile(r"(gallery/[\w.-]+|reference)\.md$")
 
 
 @cache
-def hooks() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_hooks", DOCS / "hooks.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
     return made
+
+
+def hooks() -> ModuleType:
+    return script("hooks")
 
 
 def prose(page: Path) -> str:
@@ -78,6 +82,11 @@ def test_every_stored_picture_is_shown() -> None:
     assert {path.name for path in (DOCS / "images").iterdir() if path.is_file()} == shown - {
         Path(name).name for name in shown if not (DOCS / "images" / name).is_file()
     }
+
+
+def test_badges_say_what_the_project_says() -> None:
+    for name, svg in script("badges").badges().items():
+        assert (DOCS / "images" / name).read_text("utf-8") == svg, "python docs/badges.py makes them anew"
 
 
 def test_every_method_has_a_picture_or_needs_a_model() -> None:
