@@ -57,7 +57,7 @@ class Shown:
 
     def console(self) -> list[str]:
         messages = [entry["message"] for entry in self.browser.get_log("browser")]
-        return [text for text in messages if "GPU stall due to ReadPixels" not in text]  # that is the test, reading pixels
+        return [text for text in messages if "GPU stall due to ReadPixels" not in text]  # the test itself reads pixels
 
     def find(self, selector: str) -> Any:
         return self.browser.find_element("css selector", selector)
