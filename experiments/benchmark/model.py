@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import math
+import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,29 @@ def build(seed: int = 0, *, layers: int = 4, width: int = WIDTH) -> Any:
     model.generation_config.eos_token_id = ids["<|im_end|>"]
     model.generation_config.pad_token_id = 0
     return model
+
+
+@cache
+def fast_dtype() -> torch.dtype:
+    """The one of bfloat16 and float32 that this processor multiplies faster.
+
+    One without instructions for bfloat16 takes 40 times as long for it.
+    """
+
+    def seconds(dtype: torch.dtype) -> float:
+        rows = torch.ones(256, 256, dtype=dtype)
+        rows @ rows
+        begun = time.perf_counter()
+        for _ in range(5):
+            rows @ rows
+        return time.perf_counter() - begun
+
+    return min((torch.bfloat16, torch.float32), key=seconds)
+
+
+def autocast() -> torch.autocast:
+    """Mixed precision for training on a CPU, where the processor gains by it; else float32."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() is torch.bfloat16)
 
 
 def save(model: nn.Module, folder: str | Path, *, dtype: torch.dtype = torch.bfloat16) -> None:

@@ -56,7 +56,7 @@ def teach(folder: str, path: Path) -> tuple[Tensor, Tensor]:
     if path.exists():
         found: tuple[Tensor, Tensor] = torch.load(path)
         return found
-    teacher = AutoModel.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    teacher = AutoModel.from_pretrained(folder, dtype=small.fast_dtype()).eval()
     settings = AutoImageProcessor.from_pretrained(folder)
     mean, std = (torch.tensor(value).view(3, 1, 1) * 255 for value in (settings.image_mean, settings.image_std))
     shown, taught = [], []
@@ -67,7 +67,7 @@ def teach(folder: str, path: Path) -> tuple[Tensor, Tensor]:
             frames.permute(0, 3, 1, 2).float(), (TEACHER_SIDE, TEACHER_SIDE), mode="bilinear", antialias=True
         )
         with torch.no_grad():
-            taught.append(teacher(((pixels - mean) / std).bfloat16()).last_hidden_state[:, 1:].half())
+            taught.append(teacher(((pixels - mean) / std).to(teacher.dtype)).last_hidden_state[:, 1:].half())
         shown.append(frames)
     found = torch.stack(shown), torch.stack(taught)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ def main(arguments: list[str] | None = None) -> None:
             )
         shown, truth = batch(number)
         which = [number % clips]
-        with torch.autocast("cpu", torch.bfloat16):
+        with small.autocast():
             tokens, beside = encode(model, shown), encode(model, frames[which].flatten(0, 1)).unflatten(0, (1, steps))
             kinds, colours = heads.kind(tokens), heads.colour(tokens)
             shines, look, like = heads.flash(tokens), heads.look(tokens), heads.teacher(beside)

@@ -1,8 +1,11 @@
 """Train the language model of the small video LLM, on full tokens only; the tower is frozen.
 
     python -m experiments.benchmark.train --minutes 90
+    python -m experiments.benchmark.train --minutes 90 --start CHECKPOINT
 
-The same command goes on from the last checkpoint, after any interruption. Short clips come first, long ones later.
+The same command goes on from the last saved state, after any interruption. Short clips come first, long ones later.
+Beside the answers, the model learns the labels of each visual token (see :mod:`.labels`), through linear layers that
+are thrown away.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import random
 import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +26,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import model as small
+from .labels import Auxiliary, labels
 from .painting import paint
 from .questions import Question, ask
 from .script import PLACES, Knobs, write_script
-from .sequence import END, IDS, logits, pack, use_packed_attention
+from .sequence import END, IDS, VIDEO, logits, pack, prefix_ids, use_packed_attention
 from .sprites import COLOURS, KINDS
 from .tower import RUNS, encode
 
-Example = tuple[Tensor, list[Question]]
+Example = tuple[Tensor, list[Question], dict[str, Tensor]]
+
+READ = (2, 3)
+"""Layers behind which the auxiliary losses read the labels of visual tokens, counted from 0."""
+
+AUXILIARY = 0.6
+"""Weight of the auxiliary losses beside that of the questions; it falls to a quarter at the end."""
+
+LAYERS = 6
+"""Of the language model."""
 
 STAGES = (
-    (0.0, ((8, 96, 1.0),)),
-    (0.49, ((16, 96, 0.8), (8, 96, 0.2))),
-    (0.7, ((16, 128, 0.85), (16, 96, 0.15))),
-    (0.9, ((16, 128, 0.85), (32, 128, 0.15))),
+    (0.0, ((16, 96, 0.6), (8, 96, 0.4))),
+    (0.4, ((16, 128, 0.7), (16, 96, 0.3))),
+    (0.85, ((16, 128, 0.85), (32, 128, 0.15))),
 )
 """From which share of the training on, clips of which (frames, side, share of the batches)."""
 
@@ -49,6 +61,29 @@ QUESTIONS = 26
 BALANCED = 0.24
 """Share of the training from which on each type of question counts the same; before, the frequent ones count most:
 where things are, their names and colours."""
+
+
+def deepen(model: Any, start: Path) -> None:
+    """Load a checkpoint that may have fewer layers.
+
+    The layers that it lacks come behind its second one, as copies of it that add nothing yet.
+    """
+    from transformers import Qwen3VLForConditionalGeneration
+
+    earlier = Qwen3VLForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
+    model.model.visual.load_state_dict(earlier.model.visual.state_dict())
+    old, new = earlier.model.language_model, model.model.language_model
+    new.embed_tokens.load_state_dict(old.embed_tokens.state_dict())
+    new.norm.load_state_dict(old.norm.state_dict())
+    model.lm_head.load_state_dict(earlier.lm_head.state_dict())
+    fresh = len(new.layers) - len(old.layers)
+    order = [0, 1, *[1] * fresh, *range(2, len(old.layers))]
+    for layer, number in zip(new.layers, order, strict=True):
+        layer.load_state_dict(old.layers[number].state_dict())
+    with torch.no_grad():
+        for layer in new.layers[2 : 2 + fresh]:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
 
 
 NAMES = {"kind": KINDS, "colour": tuple(COLOURS), "place": PLACES}
@@ -66,7 +101,7 @@ def begin(model: Any, heads: dict[str, Tensor]) -> None:
     """
     told = _told(heads)
     what, where = torch.cat([told["kind"], told["colour"]]), torch.cat([told["place"], told["flash"]])
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), small.autocast():
         frames = [torch.from_numpy(paint(write_script(f"begin {n}", Knobs(side=96))).frames[:2]) for n in range(8)]
         seen = F.normalize(encode(model, torch.cat(frames)).float().flatten(0, 2).mean(0), dim=0)
     # Directions of words and of times, at right angles to all that the tower's tokens tell.
@@ -102,42 +137,6 @@ def begin(model: Any, heads: dict[str, Tensor]) -> None:
                 attention.o_proj.weight[:, head * size : (head + 1) * size] = 0.5 * torch.linalg.pinv(value, rtol=0.05)
             attention.q_norm.weight.fill_(1.6)
             attention.k_norm.weight.fill_(1.6)
-
-
-def renew(model: Any) -> None:
-    """Let two heads of the second and of the third layer find what heads of the first one find, and read its time.
-
-    The first layer has learnt by then to find objects by name and by their flash, but in it visual tokens do not know
-    their time yet. From the second layer on they do, where few heads find anything.
-    """
-    layers = [layer.self_attn for layer in model.model.language_model.layers]
-    first, size = layers[0], layers[0].head_dim
-
-    def rows(head: int) -> slice:
-        return slice(head * size, (head + 1) * size)
-
-    with torch.no_grad():
-        for attention in layers[1:3]:
-            for head, finder in ((1, 2), (4, 0)):
-                for name in ("q_proj", "k_proj"):
-                    weight = getattr(attention, name).weight
-                    weight[rows(head)] = getattr(first, name).weight[rows(finder)]
-                attention.v_proj.weight[rows(head)] = first.v_proj.weight[rows(3)]
-                attention.o_proj.weight[:, rows(head)] = first.o_proj.weight[:, rows(3)]
-
-
-def louder(model: Any) -> None:
-    """Let the head that looks at the time of a frame write five times as much.
-
-    A linear layer read the frame of a token of 16 frames rightly in half of the cases before, in 0.85 of them after.
-    """
-    first = model.model.language_model.layers[0].self_attn
-    with torch.no_grad():
-        first.o_proj.weight[:, 3 * first.head_dim : 4 * first.head_dim] *= 5
-
-
-RENEWALS = ((0.437, renew), (0.547, louder))
-"""Shares of the training, and what is done to the model there, once."""
 
 
 TIME_CHANNEL = 3
@@ -187,9 +186,9 @@ def stage(share: float, chance: random.Random) -> Knobs:
 def example(model: Any, name: str, knobs: Knobs, each: int) -> Example:
     """An encoded clip and its questions."""
     clip = paint(write_script(name, knobs))
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), small.autocast():
         tokens = encode(model, torch.from_numpy(clip.frames))
-    return tokens.bfloat16(), ask(clip, each=each)
+    return tokens.bfloat16(), ask(clip, each=each), labels(clip)
 
 
 def answered(questions: Sequence[Question], rows: Tensor) -> list[bool]:
@@ -205,8 +204,8 @@ def validate(model: Any, knobs: Knobs, clips: int) -> dict[str, float]:
     """Accuracy by type on validation clips, among the options."""
     right: dict[str, list[bool]] = defaultdict(list)
     for number in range(clips):
-        tokens, questions = example(model, f"validation {number}", knobs, 2)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        tokens, questions, _ = example(model, f"validation {number}", knobs, 2)
+        with torch.no_grad(), small.autocast():
             rows, _ = logits(model, pack(model, tokens[None], knobs.fps, [questions]))
         for question, correct in zip(questions, answered(questions, rows), strict=True):
             right[question.type].append(correct)
@@ -221,27 +220,37 @@ class Trainer:
         state: ``step``, ``clips`` that were painted, ``seconds`` of training, and moving averages in ``seen``.
     """
 
-    def __init__(self, tower: Path, run: Path, *, seed: int, rate: float, minutes: float) -> None:
-        """Begin with a trained tower, or go on with what ``run`` holds."""
+    def __init__(
+        self, tower: Path, run: Path, *, seed: int, rate: float, minutes: float, start: Path | None = None
+    ) -> None:
+        """Begin with a trained tower or with the checkpoint ``start``, or go on with what ``run`` holds."""
         self.seed, self.rate, self.seconds = seed, rate, 60 * minutes
         self.path = run / "state.pt"
-        self.model = small.build(seed)
+        self.model = small.build(seed, layers=LAYERS)
         self.model.model.visual.requires_grad_(False)
         self.model.model.visual.config._attn_implementation = "eager"  # the faster one on a CPU
         use_packed_attention(self.model)
+        self.auxiliary = torch.nn.ModuleList(Auxiliary(small.WIDTH) for _ in READ)
+        self.hidden: dict[int, Tensor] = {}
+        for number in READ:
+            self.model.model.language_model.layers[number].register_forward_hook(self._note(number))
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.trained += self.auxiliary.parameters()
         groups = [
             {"params": [parameter for parameter in self.trained if parameter.ndim > 1], "weight_decay": 0.05},
             {"params": [parameter for parameter in self.trained if parameter.ndim < 2], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95))
-        self.state: dict[str, Any] = {"step": 0, "clips": 0, "seconds": 0.0, "seen": {}, "renewed": 0}
+        self.state: dict[str, Any] = {"step": 0, "clips": 0, "seconds": 0.0, "seen": {}}
         self._pool: dict[tuple[int, int, int], list[Example]] = defaultdict(list)
         if self.path.exists():
             saved = torch.load(self.path)
             self.model.load_state_dict(saved["model"])
+            self.auxiliary.load_state_dict(saved["auxiliary"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.state |= saved["state"]
+        elif start is not None:
+            deepen(self.model, start)
         else:
             taught = torch.load(tower)
             kept = {key: value for key, value in taught["model"].items() if key.startswith("model.visual.")}
@@ -255,7 +264,8 @@ class Trainer:
 
     def keep(self) -> None:
         """Save all that going on needs; a crash while saving leaves what was saved before."""
-        whole = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "state": self.state}
+        parts = {"model": self.model, "auxiliary": self.auxiliary, "optimizer": self.optimizer}
+        whole = {name: part.state_dict() for name, part in parts.items()} | {"state": self.state}
         torch.save(whole, self.path.with_suffix(".new"))
         self.path.with_suffix(".new").replace(self.path)
 
@@ -266,25 +276,29 @@ class Trainer:
             a line of the log.
         """
         begun, number = time.monotonic(), self.state["step"]
-        for share, change in RENEWALS[int(self.state["renewed"]) :]:
-            if self.share >= share:
-                change(self.model)
-                self.state["renewed"] += 1
         rate = self.rate * min(1, (number + 1) / 200) * (0.03 + 0.97 * (0.5 + 0.5 * math.cos(math.pi * self.share)))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         chance = random.Random(f"stgraph training {self.seed} {number}")
         knobs = stage(self.share, chance)
         shown = self._examples(knobs, chance)
-        questions = [chance.sample(asked, min(len(asked), QUESTIONS)) for _, asked in shown]
+        questions = [chance.sample(asked, min(len(asked), QUESTIONS)) for _, asked, _ in shown]
         flat = [question for asked in questions for question in asked]
-        with torch.autocast("cpu", torch.bfloat16):
-            packed = pack(self.model, torch.stack([tokens for tokens, _ in shown]), knobs.fps, questions)
+        with small.autocast():
+            packed = pack(self.model, torch.stack([tokens for tokens, *_ in shown]), knobs.fps, questions)
             rows, after = (found.float() for found in logits(self.model, packed))
+            visual = prefix_ids(knobs.frames, knobs.grid, knobs.fps) == VIDEO
+            truth = {name: torch.stack([told[name] for *_, told in shown]).flatten() for name in shown[0][2]}
+            read = [
+                auxiliary(self.hidden.pop(number)[:, : packed.prefix][:, visual].flatten(0, 1), truth)
+                for number, auxiliary in zip(READ, self.auxiliary, strict=True)
+            ]
+        aside = sum(loss for loss, _ in read) / len(read)
         ending = F.cross_entropy(after, torch.full_like(packed.answers, END))
         each = F.cross_entropy(rows, packed.answers, reduction="none")
         loss = (each * self._weights(flat)).mean() + 0.05 * ending
         value = float(loss.detach())
+        loss = loss + AUXILIARY * (1 - 0.75 * self.share) * aside
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
@@ -292,11 +306,21 @@ class Trainer:
         seen = self.state["seen"]
         for question, correct in zip(flat, answered(flat, rows.detach()), strict=True):
             seen[question.type] = 0.99 * seen.get(question.type, 0.0) + 0.01 * correct
+        for name, correct in read[-1][1].items():
+            seen[f"label {name}"] = 0.98 * seen.get(f"label {name}", correct) + 0.02 * correct
         seen["loss"] = 0.98 * seen.get("loss", value) + 0.02 * value
         self.state["step"] += 1
         self.state["seconds"] += time.monotonic() - begun
         far = {key: self.state[key] for key in ("step", "clips", "seconds")}
         return far | {"rate": rate, "frames": knobs.frames} | {key: round(value, 3) for key, value in seen.items()}
+
+    def _note(self, number: int) -> Callable[..., None]:
+        """A hook that keeps what a layer gives."""
+
+        def hook(_module: Any, _inputs: Any, output: Any) -> None:
+            self.hidden[number] = output if isinstance(output, Tensor) else output[0]
+
+        return hook
 
     def _weights(self, questions: Sequence[Question]) -> Tensor:
         """(A,) of the questions in the loss, 1 on average."""
@@ -324,11 +348,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tower", type=Path, default=RUNS / "tower.pt")
+    parser.add_argument("--start", type=Path, help="folder of a checkpoint to start from, of as many layers or fewer")
     parser.add_argument("--run", type=Path, default=RUNS / "train")
     told = parser.parse_args(arguments)
     torch.set_num_threads(1)
     told.run.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(told.tower, told.run, seed=told.seed, rate=told.rate, minutes=told.minutes)
+    trainer = Trainer(told.tower, told.run, seed=told.seed, rate=told.rate, minutes=told.minutes, start=told.start)
     stopped: list[int] = []
     handlers = {
         number: signal.signal(number, lambda *_: stopped.append(1)) for number in (signal.SIGINT, signal.SIGTERM)

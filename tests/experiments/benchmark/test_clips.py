@@ -135,8 +135,13 @@ def test_splits_are_known_by_name_and_size() -> None:
 
 
 def test_no_clip_of_a_split_is_trained_on() -> None:
-    trained = {digest(write_script(f"train 0 {step} {n}", SMALL)) for step in range(300) for n in range(2)}
-    trained |= {digest(write_script(f"train 0 {step} {n}", Knobs())) for step in range(300) for n in range(2)}
+    trained = {
+        digest(write_script(f"train {seed} {step} {n}", knobs))
+        for seed in range(2)
+        for step in range(300)
+        for n in range(2)
+        for knobs in (SMALL, Knobs())
+    }
     judged = {
         digest(write_script(f"{split} {n}", knobs)) for split in SPLITS for n in range(60) for knobs in (Knobs(), SMALL)
     }

@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from experiments.benchmark import model as small
 from experiments.benchmark import tower, train
 from experiments.benchmark.answering import Reader
+from experiments.benchmark.labels import CLASSES, COMMON, EVENTS, RARE, WEIGHTS, Auxiliary, labels
 from experiments.benchmark.painting import paint
+from experiments.benchmark.questions import VISIBLE
 from experiments.benchmark.script import Knobs, write_script
 from experiments.benchmark.sequence import IDS
 from experiments.benchmark.similarity import describe, small_tokens, teacher_tokens
@@ -90,15 +92,15 @@ def test_training_goes_on_where_it_stopped(towered: Path, tmp_path: Path) -> Non
     train.main([*told, "0.02"])
     first = torch.load(tmp_path / "state.pt")
     assert first["state"]["step"] >= 1
-    train.main([*told, "0.08"])
+    train.main([*told, str(first["state"]["seconds"] / 60 + 0.02)])
     second = torch.load(tmp_path / "state.pt")
     assert second["state"]["step"] > first["state"]["step"]
-    assert second["state"]["seconds"] >= 3
+    assert second["state"]["seconds"] > first["state"]["seconds"]
     moved = {key for key, value in second["model"].items() if not torch.equal(value, first["model"][key])}
     assert not any(key.startswith("model.visual.") for key in moved)
     assert any("language_model" in key for key in moved)
-    reader = Reader.from_pretrained(tmp_path / "checkpoint")
-    assert str(reader.model.dtype) == "torch.bfloat16"
+    assert Reader.from_pretrained(tmp_path / "checkpoint").model.dtype == torch.float32
+    assert Reader.from_pretrained(tmp_path / "checkpoint", dtype="auto").model.dtype == torch.bfloat16
     size = sum(path.stat().st_size for path in (tmp_path / "checkpoint").glob("*.safetensors"))
     assert size < 20e6
 
@@ -107,9 +109,83 @@ def test_stages_follow_the_clock() -> None:
     import random
 
     chance = random.Random(0)
-    assert {train.stage(0.0, chance).frames for _ in range(30)} == {8}
-    assert 16 in {train.stage(0.7, chance).frames for _ in range(30)}
+    assert {train.stage(0.0, chance).side for _ in range(30)} == {96}
+    assert 128 in {train.stage(0.7, chance).side for _ in range(30)}
+    assert 32 not in {train.stage(0.7, chance).frames for _ in range(60)}
     assert 32 in {train.stage(0.95, chance).frames for _ in range(60)}
+
+
+@pytest.mark.parametrize("fresh", [0, 2])
+def test_a_deeper_model_begins_as_the_checkpoint_it_starts_from(tmp_path: Path, fresh: int) -> None:
+    old = small.build(1, layers=4)
+    small.save(old, tmp_path, dtype=torch.float32)
+    new = small.build(2, layers=4 + fresh)
+    train.deepen(new, tmp_path)
+    ids = torch.tensor([[IDS["what"], IDS["flashed"], IDS["<|im_start|>"]]])
+    with torch.no_grad():
+        torch.testing.assert_close(new(input_ids=ids).logits, old(input_ids=ids).logits)
+    pixels, grid = tower.patches(torch.from_numpy(paint(write_script("deeper", Knobs(side=96))).frames[:1]))
+    with torch.no_grad():
+        seen = [model.model.visual(pixels, grid_thw=grid).pooler_output for model in (old, new)]
+    torch.testing.assert_close(*seen)
+
+
+def test_labels_tell_what_happens() -> None:
+    for number in range(12):
+        clip = paint(write_script(f"labels {number}", Knobs()))
+        found, shown = labels(clip), (clip.shares >= VISIBLE)
+        names = {"flash", "enter", "leave", "fade", "move"}
+        for which, (scene, thing) in enumerate(clip.script.things):
+            mine = found["subject"] == KINDS.index(thing.kind)
+            told = {EVENTS[int(event)].split()[0] for event in found["event"][mine].unique()}
+            if thing.event is None:
+                assert not mine.any()
+                continue
+            assert told <= {thing.event}
+            assert told & names or not shown[which, thing.first :].any()
+            assert not mine[: thing.first].any()
+            assert not mine[scene.stop :].any()
+            if thing.event == "move":
+                directions = {EVENTS[int(event)] for event in found["event"][mine].unique()}
+                assert directions == {f"move {thing.direction}"}
+            if thing.event == "leave":  # the place is remembered
+                assert mine[thing.last : scene.stop].any() or not shown[which, thing.first - 1].any()
+
+
+def test_labels_count_objects_and_shots() -> None:
+    for number in range(12):
+        script = write_script(f"labels {number}", Knobs())
+        clip = paint(script)
+        found = labels(clip)
+        visible = (clip.shares.max(0) >= VISIBLE) * (clip.shares.argmax(0) + 1)
+        assert int(found["first"].sum()) == len(set(visible.flatten().tolist()) - {0})
+        assert found["scene"][:, 0, 0].tolist() == [sum(cut <= frame for cut in script.cuts) for frame in range(16)]
+        assert found["frame"][:, 3, 4].tolist() == list(range(16))
+        assert ((found["kind"] < len(KINDS)).numpy() == (visible > 0)).all()
+        assert ((found["colour"] < len(COLOURS)) == (found["kind"] < len(KINDS))).all()
+        first = [index.tolist() for index in found["first"].nonzero()]
+        for frame, y, x in first:  # nothing of the object comes before it
+            kind = found["kind"][frame, y, x]
+            earlier = (found["kind"] == kind).flatten().nonzero()[0]
+            assert int(earlier) == (frame * 8 + y) * 8 + x
+
+
+def test_common_classes_count_less() -> None:
+    read = Auxiliary(8)
+    hidden = torch.randn(50, 8)
+    truth = {name: torch.randint(0, size, (50,), dtype=torch.uint8) for name, size in CLASSES.items()}
+    loss, right = read(hidden, truth)
+    wanted = 0.0
+    for name, head in read.heads.items():
+        rows = head(read.norm(hidden)).log_softmax(1).detach()
+        weight = torch.ones(CLASSES[name])
+        if name in COMMON:
+            weight[COMMON[name]] = RARE[name]
+        picked, each = rows[range(50), truth[name].long()], weight[truth[name].long()]
+        wanted = wanted + float(-(picked * each).sum() / each.sum()) * WEIGHTS[name]
+        chosen, asked = rows.argmax(1) == truth[name], truth[name] != COMMON.get(name, 255)
+        assert right[name] == pytest.approx(float(chosen[asked].float().mean()))
+    assert float(loss.detach()) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_similarities_by_hand() -> None:
