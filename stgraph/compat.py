@@ -1,7 +1,7 @@
 """All that stgraph assumes of the inside of transformers, torch and accelerate, in one file.
 
 Names of arguments, attributes and modules that no public interface promises are written here and nowhere else.
-:func:`probe` compares them with the model at hand when a selector is attached, so that a release which changes one is
+:func:`probe` compares them with the given model when a selector is attached, so that a release which changes one is
 refused in a sentence. Nothing is looked up under one name and quietly not found.
 
 Two more assumptions cannot be seen in a signature, and are held by tests: transformers encodes images before videos

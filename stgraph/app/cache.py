@@ -167,7 +167,7 @@ def video_key(path: str | Path, settings: Mapping[str, Any]) -> str:
 def encoded_key(video: str, encoder: Encoder, config: Mapping[str, Any]) -> str | None:
     """The digest of what tokens follow from: the frames, the encoder with its parameters and weights, the libraries.
 
-    None where that cannot be told: an encoder from outside stgraph, or weights that are not at hand.
+    None where that is not known: an encoder from outside stgraph, or weights that are not on this machine.
     """
     weights = encoder.identity()
     if weights is None or not type(encoder).__module__.startswith(f"{__package__.partition('.')[0]}.encoders."):

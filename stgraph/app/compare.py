@@ -152,7 +152,7 @@ def compare(
 ) -> Comparison:
     """Measure every configuration on the same tokens, in order.
 
-    One that cannot be run does not cost the others: it is among the ``failures``, with the reason.
+    If one cannot be run, the others still are. It is among the ``failures``, with the reason.
 
     Raises:
         StgraphError: none could be run; the reason of the first.

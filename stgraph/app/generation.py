@@ -1,4 +1,4 @@
-"""Generation: which settings of a model and of a caller are heeded when a question is answered."""
+"""Generation: which settings of a model and of a caller are used for an answer."""
 
 from __future__ import annotations
 

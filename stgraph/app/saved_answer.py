@@ -41,7 +41,7 @@ def save_answer(
     Args:
         answer: of a call with ``keep_tokens=True`` and a selector.
         question: that it answers.
-        folder: the output folder, made whole or not at all.
+        folder: the output folder; not written where this fails.
         config: the selector's and the video's settings.
         overwrite: replace another run that the folder holds.
         more: plain data for ``answer.json``.

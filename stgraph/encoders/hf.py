@@ -40,7 +40,7 @@ class HuggingFace(Encoder):
     that join two frames into one token (Qwen-VL) are given each frame twice, which is how they read a still image.
 
     A frame is resized without cropping, with the filter, mean and deviation of the model's preprocessor configuration
-    (of its family where the folder has none): to a square where the tower wants one, keeping its aspect ratio where the
+    (of its family where the folder has none): to a square where the tower needs one, keeping its aspect ratio where the
     tower takes any size.
 
     Attributes:
@@ -93,7 +93,7 @@ class HuggingFace(Encoder):
         return max(LARGEST, self.size or 0)
 
     def identity(self) -> object | None:
-        """The files of the model with their sizes and times, and the device; None where they are not at hand."""
+        """The files of the model with their sizes and times, and the device; None where they are not on this machine."""
         folder = Path(self.model)
         if not folder.is_dir():
             from huggingface_hub import try_to_load_from_cache
@@ -306,7 +306,7 @@ class _Tower:
     preparation: _Preparation
 
     def encode(self, frames: Tensor, size: int | None, pool: int, *, attention: bool) -> tuple[Tensor, ...]:
-        """Features of (B, 3, H, W) uint8 frames, (B, h, w, d); with ``attention``, then attention and keys likewise."""
+        """Features of (B, 3, H, W) uint8 frames, (B, h, w, d); with ``attention``, then attention and keys too."""
         parameter = next(self.module.parameters())
         pixels = self.pixels(frames, size).to(parameter.device, parameter.dtype)
         inputs, order = self.family.feed(pixels, self.config)

@@ -1,9 +1,8 @@
 """Whole lattices: what the parts of the paper's selection do without a graph.
 
-A part (a threshold, a community detector, a difference detector, an importance) that can do its work straight on the
-edges of whole lattices (grids without holes) says so itself, in a method ``on_lattice`` beside the one that works on a
-graph. The selectors take the short way where all their parts can. A test holds both tellings of every such part against
-each other.
+A part is a threshold, a community detector, a difference detector or an importance. Some parts can work on the edges of
+whole lattices (grids without holes). Such a part has a method ``on_lattice`` beside the one that works on a graph.
+Selectors use these methods where all their parts have them. A test compares both methods of every such part.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Importance by the best signal at hand."""
+"""Importance by the best signal that is available."""
 
 from __future__ import annotations
 

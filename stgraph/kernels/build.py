@@ -59,7 +59,7 @@ def digest() -> str:
 
 
 def build() -> dict[str, Any]:
-    """Compile, and put the library and its record into :data:`FOLDER`, whole or not at all; returns the record.
+    """Compile, and put the library and its record into :data:`FOLDER` atomically; returns the record.
 
     The compiler is what the variable ``CC`` names, else cc, gcc or clang. A level that it does not know is left out,
     and threads are where it has no OpenMP.
@@ -147,7 +147,7 @@ def _version(compiler: list[str]) -> str:
 
 
 def _put(file: Path, target: Path) -> None:
-    """Copy a file, whole or not at all, also for another process that looks for it."""
+    """Copy a file atomically: another process sees the whole file or none."""
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         shutil.copyfile(file, beside)

@@ -6,8 +6,8 @@ of size s, a gated MLP of width m, L layers and a vocabulary of V, one layer of 
 
     n · 2(2·d·h·s + 2·d·k·s + 3·d·m)  +  4·h·s · pairs
 
-FLOPs, where ``pairs`` of a query and a key are n·p + n(n + 1)/2 after p tokens in the cache, with a kernel that skips
-the masked half as flash attention does, or n·(p + n) with one that does not. The last token alone enters the head, at
+FLOPs. With p tokens in the cache, ``pairs`` of a query and a key are n·p + n(n + 1)/2 for a kernel that skips the
+masked half, as flash attention does, and n·(p + n) for one that does not. The last token alone enters the head, at
 2·d·V. The cache holds 2·k·s values for each token and layer.
 """
 

@@ -49,7 +49,7 @@ class FramesAsImages(Adapter):
     """Frames come as images, with a text such as ``Frame7:`` or a timestamp before each; the inputs tell no more.
 
     So images of one tile are taken for the frames of one video where the texts before them count: each is that before
-    it, but for a number that grows. Where the tokenizer of the model is at hand (in its folder, or in the cache of the
+    it, but for a number that grows. Where the tokenizer of the model is there (in its folder, or in the cache of the
     Hub), its words decide: they must be those that the processor of the family writes. The notes of a selection say
     what was taken for a video. All other images are left alone: those cut into tiles, single ones, those that no text
     or the same text divides. Where that is wrong, say how they divide up: ``InternVL(frames=(1, 8))`` as the adapter.

@@ -180,7 +180,7 @@ class SiglipQwenModel(_Parts, ABC):
 
         Args:
             pixel_values_videos: (videos, frames, 3, side, side).
-            kwargs: of other models of transformers, not heeded.
+            kwargs: of other models of transformers, ignored.
         """
         shape, side = tuple(pixel_values_videos.shape), self.config.vision_config.image_size
         if len(shape) != 5 or shape[2:] != (3, side, side):

@@ -16,7 +16,7 @@ from .qwen import patch_grids
 
 @dataclass(frozen=True)
 class VideoLlama3(Adapter):
-    """VideoLLaMA 3: one token for m × m patches of a frame, m for each video; ``video_compression_mask`` is heeded."""
+    """VideoLLaMA 3: one token for m × m patches of a frame, m for each video; ``video_compression_mask`` is used."""
 
     def layouts(self, model: nn.Module, inputs: Mapping[str, Any]) -> list[VideoLayout]:
         """The grids in ``video_grid_thw``, which counts patches."""

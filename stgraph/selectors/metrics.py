@@ -43,9 +43,9 @@ class Quality:
             event of few tokens counts as much as one of many; None when no events are known.
         recall_by_event: the same for each kind.
         coverage_unmerged: coverage as if the kept tokens had taken nothing in; None where the method does not merge.
-        reconstruction_error_unmerged: likewise.
+        reconstruction_error_unmerged: the same for the reconstruction error.
         coverage_standard_error: of the coverage, where it was measured on a sample; None where it is exact.
-        reconstruction_standard_error: of the reconstruction error, likewise.
+        reconstruction_standard_error: the same for the reconstruction error.
     """
 
     coverage: float

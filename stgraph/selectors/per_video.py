@@ -325,7 +325,7 @@ def unit_rows(x: Tensor, length: Tensor | None = None) -> Tensor:
 def feature_attention(unit: Tensor) -> Tensor:
     """Mean attention that each token of a frame would receive, were the unit features its queries and keys.
 
-    A substitute for encoder attention where no model is at hand; the softmax has temperature 0.1.
+    A substitute for encoder attention where there is no model; the softmax has temperature 0.1.
 
     Args:
         unit: (n, d) float32 unit vectors of one frame.

@@ -72,7 +72,7 @@ class Step:
             nothing is merged.
         weight: (n,) float32, the factor of each token in the sum that its head becomes; None with ``target``.
         blend: the sums themselves, of tokens of this round, where ``target`` and ``weight`` do not say all.
-        layer: the next round that the method wants, or the first possible one after it.
+        layer: the next round that the method asks for, or the first possible one after it.
         selection: what became of all N tokens, when this is the last step; those that stay are ``keep``.
     """
 

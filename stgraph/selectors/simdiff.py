@@ -178,7 +178,7 @@ class STSimDiff(Selector):
 
     @property
     def natural_trim(self) -> Literal["before", "inside"]:
-        """Before the model, where no layer pays for what goes; the release inside it."""
+        """Before the model, so that no layer computes dropped tokens; the release inside it."""
         return "inside" if self.preset == "release" else "before"
 
     def layer_budget(self, count: int, layers: int) -> LayerBudget:

@@ -59,7 +59,7 @@ class ServingSelector:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        # The attention that `auto` would take first is at hand in no server: pin what it falls back to.
+        # The attention that `auto` would take first is in no server: pin its fallback.
         selector: Any = self.selector
         if isinstance(getattr(selector, "importance", None), Auto):
             object.__setattr__(self, "selector", replace(selector, importance=selector.importance.substitute))
