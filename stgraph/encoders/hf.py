@@ -93,7 +93,7 @@ class HuggingFace(Encoder):
         return max(LARGEST, self.size or 0)
 
     def identity(self) -> object | None:
-        """The files of the model with their sizes and times, and the device; None where they are not on this machine."""
+        """The files of the model with their sizes and times, and the device; None where they are not here."""
         folder = Path(self.model)
         if not folder.is_dir():
             from huggingface_hub import try_to_load_from_cache
