@@ -125,7 +125,7 @@ def public_names() -> set[str]:
     found = set()
     for path in (ROOT / "stgraph").rglob("*.py"):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        if module in hooks().SKIPPED or any(part.startswith("_") for part in module.split(".")):
+        if module.startswith(hooks().SKIPPED) or any(part.startswith("_") for part in module.split(".")):
             continue
         for node in ast.parse(path.read_text("utf-8")).body:
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):

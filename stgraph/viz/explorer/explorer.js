@@ -269,13 +269,15 @@ const stgraphExplorer = (() => {
 
     // -- state ----------------------------------------------------------------------------------------------------------
 
+    // On a narrow page time leads more into the depth, so that the graph fills its stage.
+    const start = () => (root.clientWidth && root.clientWidth < 760 ? { yaw: 1.08, pitch: 0.5 } : { yaw: 0.72, pitch: 0.34 });
     const levels = data.levels, own = runs[0].about.threshold;
     const state = {
       colour: runs.some((run) => run.community.some((c) => c >= 0)) || data.hasGraph ? "communities" : "verdicts",
       view: runs.length > 1 ? "side" : "0", level: null, slider: Math.round((own ?? 0.8) * levels),
       kept: true, dropped: true, spatial: true, temporal: true, cut: false, edgeColour: "community", pictures: images.length > 0,
       from: firstFrame, to: lastFrame, frame: busiest(), picked: -1, hover: -1, event: -1,
-      yaw: 0.72, pitch: 0.34, zoom: 1, pan: [0, 0],
+      ...start(), zoom: 1, pan: [0, 0],
     };
     function busiest() {
       if (data.events.length) return clamp(data.events.reduce((most, event) => (event.mass > most.mass ? event : most)).peak, firstFrame, lastFrame);
@@ -353,7 +355,7 @@ const stgraphExplorer = (() => {
     } }, ...numbers, element("button", { type: "submit" }, "Ask"));
     const eventList = element("select", { "aria-label": "Go to an event", onchange: () => goTo(Number(eventList.value)) }, element("option", { value: -1 }, `Events (${data.events.length})`));
     data.events.forEach((event, i) => eventList.append(element("option", { value: i }, `${seconds(event.peak)} · ${many(event.size, "token")}`)));
-    const reset = element("button", { type: "button", onclick: () => set({ yaw: 0.72, pitch: 0.34, zoom: 1, pan: [0, 0], from: firstFrame, to: lastFrame, picked: -1, event: -1 }) }, "Reset the view");
+    const reset = element("button", { type: "button", onclick: () => set({ ...start(), zoom: 1, pan: [0, 0], from: firstFrame, to: lastFrame, picked: -1, event: -1 }) }, "Reset the view");
     controls.append(element("div", { class: "stx-line" }, data.events.length ? eventList : "", reset), element("details", { class: "stx-place" }, element("summary", {}, "Ask a token by its place"), ask));
     const keys = element("p", { class: "stx-keys", id: `${id}keys` },
       "Drag turns, shift or two fingers move, the wheel or a pinch zooms, a click asks a token. ", element("span", {}, "Keys: arrows turn, + and − zoom, [ and ] move the brush, 0 resets; shift and arrows go to the next token, page up and page down to the next frame, Esc lets go."));
@@ -797,7 +799,7 @@ const stgraphExplorer = (() => {
       let largest = 0, single = 0;
       for (let v = 0; v < count; v++) if (run.group[v] === v) { largest = Math.max(largest, run.size[v]); if (run.size[v] === 1) single++; }
       sliderText.textContent = value === null ? "of the run" : value.toFixed(3);
-      groupsText.textContent = `${many(run.communities, "communit").replace(/communits$/, "communities").replace(/communit$/, "community")}, ${COUNT.format(single)} of one token, largest ${COUNT.format(largest)} (${((100 * largest) / Math.max(1, count)).toFixed(1)} %)${shown !== null && run.about.community && run.about.community !== "components" ? ", connected components at this threshold" : ""}`;
+      groupsText.textContent = `${many(run.communities, "communit").replace(/communits$/, "communities").replace(/communit$/, "community")}, ${COUNT.format(single)} of one token, largest ${COUNT.format(largest)} (${((100 * largest) / Math.max(1, count)).toFixed(1)}\u00a0%)${shown !== null && run.about.community && run.about.community !== "components" ? ", connected components at this threshold" : ""}`;
       slider.setAttribute("aria-valuetext", `${(slider.value / levels).toFixed(3)}: ${run.communities} communities`);
       asRun.setAttribute("aria-pressed", shown === null);
       const n = state.to - state.from + 1;
