@@ -105,15 +105,6 @@ def test_every_method_has_a_picture_or_needs_a_model() -> None:
 
 #: What they read comes from a model: attention of an LLM or a tower, or weights.
 WITHOUT_PICTURE = {"encoder=hf", "importance=llm_attention", "importance=encoder_attention"}
-WITHOUT_PICTURE |= {
-    "selector=sttm",
-    "selector=dtd",
-    "selector=cdpruner",
-    "selector=sparsevlm",
-    "selector=pyramiddrop",
-    "selector=forestprune",
-    "selector=llava_scissor",
-}
 
 
 def test_no_role_of_sphinx_is_left_in_the_gallery() -> None:
