@@ -1,4 +1,4 @@
-"""Agglomerative clustering: single linkage, cut at a wanted number or size of communities instead of a similarity."""
+"""Agglomerative clustering: single linkage, stopped at a wanted number or size of communities."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .base import CommunityDetector
 class Agglomerative(CommunityDetector):
     """Single-linkage communities: the most similar neighbours merge first, until a target is met.
 
-    Every video is cut at a similarity of its own, so no threshold has to fit them all. The graph that it is given
+    Every video has a threshold of its own, so no threshold has to fit them all. The graph that it is given
     bounds it from below: parts that no edge joins are never merged. In ST-SimDiff that is the graph pruned at τ_sim;
-    set ``similarity_threshold=-1`` to leave the cut to this method alone. Equal weights merge in the order of the
+    set ``similarity_threshold=-1`` to leave the threshold to this method alone. Equal weights merge in the order of the
     graph's edges, so that the wanted number is met exactly. Exact, O(E log E), without a seed; any weights.
 
     Source: single linkage by a maximum spanning forest (Gower and Ross, 1969), see :mod:`stgraph.graph.merge_tree`.

@@ -81,7 +81,7 @@ class Fixed(SimilarityThreshold):
 
 @dataclass(frozen=True)
 class Otsu(SimilarityThreshold):
-    """The cut that best tells two kinds of edges apart: the variance between them is largest (Otsu, 1979).
+    """The threshold that best separates two classes of edges: the variance between them is largest (Otsu, 1979).
 
     Taken over the sorted weights themselves, so there are no bins to choose. It always splits, also where there is one
     kind only. The paper's 0.8 where all edges weigh the same.
@@ -90,13 +90,13 @@ class Otsu(SimilarityThreshold):
     def choose(self, graph: SpatioTemporalGraph, retention: float) -> ChosenThreshold:
         """The middle of the gap between the two classes of weights."""
         steps = (graph.edge_weight.cpu().double() / GRID).floor().long().sort().values.numpy()
-        gaps = np.flatnonzero(np.diff(steps)) + 1  # how many edges lie below each possible cut
+        gaps = np.flatnonzero(np.diff(steps)) + 1  # how many edges lie below each possible threshold
         if not len(gaps):
             return ChosenThreshold(PAPER_THRESHOLD, "fixed, as all edges weigh the same")
         below, n = np.cumsum(steps)[gaps - 1].astype(np.float64), len(steps)
         between = (below - steps.sum() * (gaps / n)) ** 2 / (gaps.astype(np.float64) * (n - gaps))
-        cut = gaps[int(between.argmax())]
-        return ChosenThreshold(float(-(-(int(steps[cut - 1]) + int(steps[cut])) // 2)) * GRID, "otsu")
+        place = gaps[int(between.argmax())]
+        return ChosenThreshold(float(-(-(int(steps[place - 1]) + int(steps[place])) // 2)) * GRID, "otsu")
 
 
 @dataclass(frozen=True)

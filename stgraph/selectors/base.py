@@ -325,9 +325,9 @@ class Selector(ABC):
             members = vertices[start : start + count]
             if count:
                 importance = kernels.take(ranking.importance, members)
-                best, cut = kernels.first_of(importance, kernels.take(tier, members), budget)
+                best, last = kernels.first_of(importance, kernels.take(tier, members), budget)
                 keep[members] = best
-                margin[members] = (importance - cut).float()
+                margin[members] = (importance - last).float()
             start += count
         return keep, margin, budgets
 

@@ -44,7 +44,7 @@ class Selection:
         centrality: (N,) float32 mean similarity to the rest of the community.
         difference: (N,) float32 difference from the past.
         importance: (N,) float32 the score by which candidates were trimmed.
-        margin: (N,) float32 importance minus that of the video's last kept token: how far a candidate is from the cut.
+        margin: (N,) float32 importance minus that of the video's last kept token.
         coords: (N, 3) int64 (frame, row, column).
         batch: (N,) int64 video.
         budget: visual tokens kept in each video, ⌈retention · N⌉.

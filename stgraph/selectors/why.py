@@ -74,4 +74,6 @@ def _standing(selection: Selection, token: int, community: int) -> str:
 
 def _distance(selection: Selection, token: int) -> str:
     margin = float(selection.margin[token])
-    return f"{abs(margin):.3g} {'above' if margin > 0 else 'below'} the cut" if margin else "at the cut"
+    if not margin:
+        return "that of the last kept token"
+    return f"{abs(margin):.3g} {'above' if margin > 0 else 'below'} the last kept token"

@@ -207,7 +207,7 @@
     }
     if (hasDifference) facts.push(["Difference", number(token.difference[i])]);
     facts.push(["Importance", number(token.importance[i])]);
-    facts.push([token.margin[i] < 0 ? "Below the cut by" : "Above the cut by", number(Math.abs(token.margin[i]))]);
+    facts.push([token.margin[i] < 0 ? "Below the last kept by" : "Above the last kept by", number(Math.abs(token.margin[i]))]);
     const list = facts.map(([name, value]) => `<dt>${name}</dt><dd>${value}</dd>`).join("");
     return `<h3>${swatch(verdict.colour)}Token ${numberOf(i)}: ${verdict.name}</h3><p>${REASONS[verdict.name]}</p><dl>${list}</dl>`;
   }
