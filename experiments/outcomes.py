@@ -60,10 +60,6 @@ class Outcomes:
     figures: dict[str, Floats]
 
     @cached_property
-    def _row(self) -> dict[str, int]:
-        return {name: number for number, name in enumerate(self.configurations)}
-
-    @cached_property
     def kinds(self) -> list[str]:
         """The types of questions, sorted."""
         return sorted(set(self.kind.tolist()))
