@@ -46,6 +46,7 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
     """Roles of docstrings become links; links between notebooks and pages follow the site."""
     html = re.sub(r":(?:class|func|meth|data|mod|attr):<code>(~?)([\w.]+)</code>", _link, html)
+    html = html.replace("::</p>", ":</p>")  # docstrings mark a listing by two colons
     html = ARXIV.sub(r'<a href="https://arxiv.org/abs/\1">arXiv \1</a>', html)
     if page.file.src_uri.startswith("notebooks/"):
         html = re.sub(r'href="\.\./docs/([\w-]+)\.md(#[^"]*)?"', r'href="../../\1/\2"', html)
