@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..community.components import torch_components
 from ..errors import StgraphError, check_number
 from ..graph import SpatioTemporalGraph
 
@@ -104,28 +106,22 @@ def group_events(graph: SpatioTemporalGraph, score: Tensor, marked: Tensor, min_
 
 
 def _numbers(coords: NDArray[np.int64], busy: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Number of the event of each marked token of one video.
+    """The event of each marked token of one video, by the number of its first token.
 
     Args:
         coords: (K, 3) of the marked tokens, in raster order.
         busy: (T,) frames in which most tokens are marked.
     """
-    from scipy.ndimage import label
-
-    stretch = np.cumsum(np.diff(busy, prepend=busy[:1]))  # frames in a row that are all busy, or none of which is
-    starts = np.flatnonzero(np.diff(stretch[coords[:, 0]], prepend=-1))
-    number = np.zeros(len(coords), dtype=np.int64)
-    found = 0
-    for start, stop in itertools.pairwise([*starts.tolist(), len(coords)]):
-        part = coords[start:stop]
-        if busy[part[0, 0]]:
-            number[start:stop] = found
-            found += 1
-            continue
-        place = tuple((part - part.min(0)).T)
-        volume = np.zeros(np.ptp(part, axis=0) + 1, dtype=bool)
-        volume[place] = True
-        labels, count = label(volume, np.ones((3, 3, 3)))
-        number[start:stop] = labels[place] - 1 + found
-        found += count
-    return number
+    stretch = np.cumsum(np.diff(busy, prepend=busy[:1]))[coords[:, 0]]  # frames in a row: all busy, or none
+    inside = coords - coords.min(0) + 1
+    place = np.full(inside.max(0) + 2, -1)  # with a rim, so that every place has 26 neighbours
+    place[tuple(inside.T)] = np.arange(len(coords))
+    follower = np.arange(1, len(coords))
+    of_busy = follower[busy[coords[follower, 0]] & (stretch[follower] == stretch[follower - 1])]
+    pairs = [np.stack([of_busy - 1, of_busy])]
+    halves = itertools.islice(itertools.product((-1, 0, 1), repeat=3), 14, None)  # one of each two that are opposite
+    for step in halves:
+        there = place[tuple((inside + step).T)]
+        here = np.flatnonzero((there >= 0) & (stretch == stretch[there]))
+        pairs.append(np.stack([here, there[here]]))
+    return torch_components(len(coords), torch.from_numpy(np.concatenate(pairs, 1))).numpy()

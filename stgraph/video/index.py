@@ -88,8 +88,8 @@ def scan(path: Path, damage: Damage) -> Index:
             if reached + max(0.5, 2 / rate) < declared:
                 damage.found(f"it declares {declared:.2f} s and ends after {reached:.2f} s")
     notes = () if not aspect or aspect == 1 else (f"pixels are not square ({aspect}); frames are kept as stored",)
-    if rate * tick > 1 and len(set(keys)) < len(keys):
-        timed = False  # more frames a second than the file has ticks: several share a time
+    if len(set(keys)) < len(keys) and (rate * tick > 1 or len(keys) > max(keys) - min(keys) + 1):
+        timed = False  # more frames than the file has ticks: several share a time
     if not timed:
         return _count(path, rate, damage, notes)
     shown, place, first, first_key = _groups(

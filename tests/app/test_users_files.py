@@ -24,7 +24,8 @@ from stgraph.optional import install_hint
 from .test_cli import fails, stgraph
 
 SETTINGS = ["video.frames=3", "encoder.tokens_per_frame=12", "retention=0.4"]
-NAMES = [os.fsdecode(b"caf\xe9.mp4"), "$x$ a_b^c.mp4", "\u4e2d\u6587\u5b57.mp4", "a\nb.mp4", "..mp4", "=1+1.mp4"]
+ALL_IN_ONE = os.fsdecode(b"=1 caf\xe9 $x$ a_b^c\n") + "\u4e2d\u6587\u5b57.mp4"
+NAMES = [os.fsdecode(b"caf\xe9.mp4"), "$x$ a_b^c.mp4", "\u4e2d\u6587\u5b57.mp4", "a\nb.mp4", "=1+1.mp4"]
 
 
 def clip(path: Path, seed: int = 0, frames: int = 4) -> Path:
@@ -42,7 +43,7 @@ def index(folder: Path) -> list[dict[str, str]]:
 # -- names ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [ALL_IN_ONE, "..mp4", *(pytest.param(n, marks=pytest.mark.slow) for n in NAMES)])
 def test_every_command_takes_every_name(tmp_path, name):
     clip(tmp_path / name)
     for command, more in (("compress", []), ("compare", ["community=components,none"]), ("stream", [])):

@@ -92,8 +92,8 @@ def test_bytes_after_the_end_are_no_damage(whole):
     assert len(read_video(longer, stride=1)) == 24
 
 
-@pytest.mark.parametrize("name", ["fast.mp4", "fast.mkv", "fast.ts"])
-@pytest.mark.parametrize("rate", [1200, 2400, 4000])
+@pytest.mark.parametrize("name", ["fast.mp4", "fast.mkv", "fast.ts", "fast.flv"])
+@pytest.mark.parametrize("rate", [1200, 4000, 20_000])
 def test_no_frame_of_a_high_speed_camera_is_lost(tmp_path, name, rate):
     path = write_clip(tmp_path / name, 200, tick=Fraction(1, rate))
     assert numbers(read_video(path, stride=1).frames) == list(range(200))
