@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stgraph import Signals, VideoTokens
+from stgraph import Signals, VideoTokens, build_graph
 from stgraph.app.config import resolve
 from stgraph.budget import ceil_share
 
@@ -50,3 +50,13 @@ def test_the_file_is_found_in_the_working_folder(tmp_path):
     out = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert out.returncode == 2
     assert "no such file: none.mp4" in " ".join(out.stderr.split()), "the method was found: only the clip is missing"
+
+
+def test_the_detector_leaves_vertices_without_edges_alone(tmp_path, monkeypatch):
+    module, code, words = EXAMPLES[0]
+    (tmp_path / f"{module}.py").write_text(code, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    graph = build_graph(VideoTokens.from_grid(torch.randn(2, 3, 4, 8))).prune(1.0)
+    assert graph.num_edges == 0
+    detector = resolve(words.split()).selector().community
+    assert detector(graph).num_communities == graph.num_nodes
