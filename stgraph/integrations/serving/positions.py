@@ -5,7 +5,7 @@ video stay. Text positions do not depend on that: a video takes up the same span
 they are right from the start (:func:`initial`). The tokens that stay bring their own places along, as extra columns of
 their embedding (:func:`pack`). They are written where they lie in the prompt (:func:`write`), whole or chunk by chunk.
 
-A place is two bytes, each a column of its own, because bfloat16 holds whole numbers exactly up to 256 only.
+A number is three bytes, each a column of its own, because bfloat16 holds whole numbers exactly up to 256 only.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ...errors import StgraphError
 
-#: Columns that :func:`pack` adds to an embedding: two bytes for each of time, height and width.
-COLUMNS = 6
+#: Columns that :func:`pack` adds to an embedding: three bytes for each of row, time, height and width.
+COLUMNS = 12
 
 
 class Item(NamedTuple):
@@ -85,30 +85,32 @@ def initial(
     return torch.cat(parts, 1), tuple(items)
 
 
-def pack(places: Tensor, dtype: torch.dtype) -> Tensor:
-    """Places as columns that any floating-point type of 8 bits of precision holds exactly.
+def pack(numbers: Tensor, dtype: torch.dtype) -> Tensor:
+    """Whole numbers as columns that any floating-point type of 8 bits of precision holds exactly.
 
     Args:
-        places: (n, 3) whole numbers from 0 to 65,535: time, height, width from the item's base.
+        numbers: (n, 4) from 0 to 2²⁴ − 1: the row of a token inside its item, and its time, height and width from the
+            item's base.
         dtype: of the embedding.
 
     Returns:
-        (n, 6) of that dtype: high and low byte of each.
+        (n, 12) of that dtype: three bytes of each, the high one first.
 
     Raises:
-        StgraphError: a place outside that range.
+        StgraphError: a number outside that range.
     """
-    if len(places) and not 0 <= int(places.min()) <= int(places.max()) < 1 << 16:
-        raise StgraphError(f"places must be from 0 to 65535, got {int(places.min())} to {int(places.max())}")
-    high = torch.div(places, 256, rounding_mode="floor")
-    return torch.stack([high, places - 256 * high], 2).flatten(1).to(dtype)
+    if len(numbers):
+        least, most = int(numbers.min()), int(numbers.max())
+        if least < 0 or most >> 24:
+            raise StgraphError(f"rows and places must be from 0 to 2²⁴ − 1, got {least} to {most}")
+    return torch.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], 2).flatten(1).to(dtype)
 
 
 def unpack(columns: Tensor) -> Tensor:
-    """The inverse of :func:`pack`: (n, 6) to (n, 3) int64."""
-    pairs = columns.to(torch.int64).unflatten(1, (3, 2))
-    places: Tensor = 256 * pairs[..., 0] + pairs[..., 1]
-    return places
+    """The inverse of :func:`pack`: (n, 12) to (n, 4) int64."""
+    high, middle, low = columns.to(torch.int64).unflatten(1, (4, 3)).unbind(2)
+    numbers: Tensor = high << 16 | middle << 8 | low
+    return numbers
 
 
 def write(positions: Tensor, items: Sequence[Item], chunks: Sequence[Tensor], start: int) -> Tensor:
@@ -117,27 +119,29 @@ def write(positions: Tensor, items: Sequence[Item], chunks: Sequence[Tensor], st
     Args:
         positions: (3, N) int64.
         items: of the prompt, ascending.
-        chunks: (n, 3) places of the tokens of each item that has rows from ``start`` on, in order, as many items as
-            there are chunks. A chunk begins at ``start`` or at the beginning of its item.
-        start: rows before this one are done.
+        chunks: (n, 4) consecutive rows of an item with their places, in the order of the items. Any part of an item
+            may come, and come again.
+        start: rows before this one are not among them.
 
     Returns:
         (3, N) int64, a copy.
 
     Raises:
-        StgraphError: more chunks than items, or a chunk longer than its item.
+        StgraphError: a chunk that no item of the prompt has room for.
     """
     written = positions.clone()
-    open_items = [item for item in items if item.offset + item.length > start]
-    if len(chunks) > len(open_items):
-        raise StgraphError(f"{len(chunks)} chunks of images and videos for {len(open_items)} that are left to write")
-    for item, places in zip(open_items, chunks, strict=False):
-        first = max(item.offset, start)
-        last = first + len(places)
-        if last > item.offset + item.length:
+    left = iter(items)
+    for chunk in chunks:
+        if not len(chunk):
+            continue
+        row, count = int(chunk[0, 0]), len(chunk)
+        for item in left:
+            if item.offset + row >= start and row + count <= item.length:
+                break
+        else:
             raise StgraphError(
-                f"a chunk of {len(places)} tokens from row {first} on reaches beyond rows {item.offset} to "
-                f"{item.offset + item.length - 1} of its image or video"
+                f"no image or video from row {start} of the prompt on has room for {count} tokens from its row {row} on"
             )
-        written[:, first:last] = places.T.to(written.device) + item.base
+        first = item.offset + row
+        written[:, first : first + count] = chunk[:, 1:].T.to(written.device) + item.base
     return written

@@ -74,7 +74,8 @@ def test_whole_or_in_any_chunks_positions_are_the_full_ones_with_columns_deleted
     for start, end in itertools.pairwise(cuts):
         chunks = []
         for item, of_item in zip(items, places, strict=True):
-            inside = of_item[max(start - item.offset, 0) : max(end - item.offset, 0)]
+            numbered = torch.cat([torch.arange(len(of_item))[:, None], of_item], 1)
+            inside = numbered[max(start - item.offset, 0) : max(end - item.offset, 0)]
             if len(inside):
                 columns = pack(inside, torch.bfloat16)
                 assert columns.shape == (len(inside), COLUMNS)
@@ -83,16 +84,16 @@ def test_whole_or_in_any_chunks_positions_are_the_full_ones_with_columns_deleted
     assert torch.equal(positions, expected)
 
 
-@given(st.lists(st.tuples(st.integers(0, 65535), st.integers(0, 65535), st.integers(0, 65535)), min_size=1))
-def test_places_survive_half_precision(places):
-    places = torch.tensor(places)
+@given(st.lists(st.tuples(*[st.integers(0, (1 << 24) - 1)] * 4), min_size=1))
+def test_numbers_survive_half_precision(numbers):
+    numbers = torch.tensor(numbers)
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
-        assert torch.equal(unpack(pack(places, dtype)), places)
+        assert torch.equal(unpack(pack(numbers, dtype)), numbers)
 
 
-def test_places_out_of_range():
-    with pytest.raises(StgraphError, match="from 0 to 65535, got 0 to 65536"):
-        pack(torch.tensor([[0, 1, 65536]]), torch.bfloat16)
+def test_numbers_out_of_range():
+    with pytest.raises(StgraphError, match="from 0 to 2²⁴ − 1, got 0 to 16777216"):
+        pack(torch.tensor([[0, 1, 2, 1 << 24]]), torch.bfloat16)
 
 
 def test_the_full_prompt():
@@ -102,10 +103,28 @@ def test_the_full_prompt():
     assert offsets == [1, 7]
 
 
-def test_chunks_that_do_not_fit():
+def numbered(count, row=0):
+    return torch.cat([torch.arange(row, row + count)[:, None], torch.zeros(count, 3, dtype=torch.int64)], 1)
+
+
+def test_a_chunk_that_comes_again_and_one_that_begins_later():
+    """After a preemption a prompt is computed anew; a drafter looks one row ahead, past the end of the first item."""
+    full, spans = full_prompt([2, ((2, 2, 2), 1.0), 1, ((1, 2, 2), 1.0), 3])
+    positions, items = initial(full, [(2, 8), (11, 4)], spans)
+    places = [torch.cat([numbered(n)[:, :1], (full[:, s : s + n] - full[0, s]).T], 1) for s, n in spans]
+    half = write(positions, items, [places[0][:5]], 0)
+    assert torch.equal(write(half, items, places, 0), full)
+    ahead = write(write(half, items, [places[0][5:]], 7), items, [places[1]], 9)
+    assert torch.equal(ahead, full)
+    assert torch.equal(write(full, items, [places[0][:0]], 0), full)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "start"),
+    [([numbered(4), numbered(1)], 0), ([numbered(5)], 0), ([numbered(2, 3)], 0), ([numbered(1)], 3)],
+)
+def test_chunks_that_do_not_fit(chunks, start):
     full, spans = full_prompt([2, ((2, 2, 2), 1.0), 3])
     positions, items = initial(full, [(2, 4)], spans)
-    with pytest.raises(StgraphError, match="2 chunks of images and videos for 1 that are left"):
-        write(positions, items, [torch.zeros(4, 3), torch.zeros(1, 3)], 0)
-    with pytest.raises(StgraphError, match="chunk of 5 tokens from row 2 on reaches beyond rows 2 to 5"):
-        write(positions, items, [torch.zeros(5, 3)], 0)
+    with pytest.raises(StgraphError, match=f"no image or video from row {start} of the prompt on has room for"):
+        write(positions, items, chunks, start)

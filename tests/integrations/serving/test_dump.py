@@ -1,0 +1,58 @@
+"""Selections of a server can be asked why, like those of a run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from stgraph.app.cli import app
+from stgraph.integrations.serving.contract import ServingSelector
+from stgraph.integrations.serving.dump import Dump
+from stgraph.selectors import Selection
+
+GRID = (3, 4, 5)
+
+
+@pytest.fixture
+def dumped(tmp_path):
+    selector = ServingSelector.from_overrides([])
+    features = torch.randn(60, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    mask = selector.mask(features, GRID, 0.7, record=Dump(tmp_path, selector, 0.7))
+    (folder,) = tmp_path.iterdir()
+    return tmp_path, folder, features, mask
+
+
+def test_a_dump_is_a_selection_with_its_features(dumped):
+    _, folder, features, mask = dumped
+    assert Selection.load(folder).indices.tolist() == mask.nonzero()[:, 0].tolist()
+    assert torch.equal(load_file(folder / "features.safetensors")["features"], features)
+    record = json.loads((folder / "selection.json").read_text())
+    assert record["grids"] == [list(GRID)]
+    assert record["served"]["pruning_rate"] == 0.7
+    assert record["served"]["selector"]["importance"]["name"] == "novelty"
+
+
+def test_explain_and_draw_read_it(dumped):
+    _, folder, _, mask = dumped
+    explained = CliRunner().invoke(app, ["explain", str(folder), "--token", "7"])
+    assert explained.exit_code == 0
+    assert f"(frame 0, row 1, column 2) was {'kept' if mask[7] else 'dropped'}" in explained.output
+    page = folder.parent / "page.html"
+    drawn = CliRunner().invoke(app, ["draw", str(folder), "--kind", "explorer", "--to", str(page)])
+    assert drawn.exit_code == 0, drawn.output
+    assert page.stat().st_size > 10_000
+
+
+def test_the_same_video_is_written_once_and_a_full_disk_costs_no_answer(dumped, caplog):
+    folder, _, features, mask = dumped
+    selector = ServingSelector.from_overrides([], strict=True)
+    assert torch.equal(selector.mask(features, GRID, 0.7, record=Dump(folder, selector, 0.7)), mask)
+    assert len(list(folder.iterdir())) == 1
+    nowhere = folder / "file"
+    nowhere.write_text("in the way")
+    assert torch.equal(selector.mask(features, GRID, 0.7, record=Dump(nowhere, selector, 0.7)), mask)
+    assert "could not be written" in caplog.text
