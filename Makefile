@@ -99,9 +99,9 @@ $(VLLM)/.ready: pyproject.toml constraints-vllm.txt tests/integrations/serving/m
 	@touch $@
 
 # One thread, nothing compiled at run time, nothing from the network.
-SERVE := TORCH_COMPILE_DISABLE=1 HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 VLLM_CPU_CI_ENV=1 VLLM_CPU_KVCACHE_SPACE=1 OMP_NUM_THREADS=1
+SERVE := STGRAPH_PYTHON=$(CURDIR)/$(BIN)/python TORCH_COMPILE_DISABLE=1 HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 VLLM_CPU_CI_ENV=1 VLLM_CPU_KVCACHE_SPACE=1 OMP_NUM_THREADS=1
 
-test-vllm: $(VLLM)/.ready ## The selector inside vLLM, on its CPU build (downloads 3.8 GB)
+test-vllm: $(VLLM)/.ready $(VENV)/.test ## The selector inside vLLM, on its CPU build (downloads 3.8 GB)
 	$(SERVE) VLLM_ENABLE_V1_MULTIPROCESSING=0 $(VLLM)/bin/python -m pytest -o addopts= -o filterwarnings= -m 'vllm and not slow and not gpu' tests/integrations/serving
 	$(SERVE) $(VLLM)/bin/python -m pytest -o addopts= -o filterwarnings= -m 'vllm and slow and not gpu' tests/integrations/serving
 

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,6 +40,8 @@ DROP_ONLY = ("simdiff", "evs", "vidcom2", "divprune", "uniform", "random", "impo
 RATE = 0.7
 CLIP = tiny.film(8, 64, 64)
 PORTRAIT = tiny.film(8, 64, 32, seed=1)
+CLIPS = {"landscape": CLIP, "portrait": PORTRAIT}
+ROOT = Path(__file__).parents[3]
 
 
 class Engines:
@@ -172,48 +175,48 @@ def test_the_tokens_are_those_of_the_selector(engines, family, name):
     engines.choose()
 
 
-def attached(folder, item: dict[str, Any], steps: int = 4) -> Any:
-    """The answer of transformers with the selector attached to the model."""
+@pytest.fixture(scope="session")
+def attached(engines, tmp_path_factory):
+    """The answers of transformers with the selector attached, from the project's own environment."""
     import transformers
+    from safetensors.torch import save_file
 
-    from stgraph import STSimDiff
-
-    processor = transformers.AutoProcessor.from_pretrained(folder)
-    model = transformers.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
-    videos = item["multi_modal_data"]["video"]
-    inputs = processor(
-        text=[item["prompt"]],
-        videos=[torch.from_numpy(clip).permute(0, 3, 1, 2) for clip, _ in videos],
-        video_metadata=[
-            {key: value for key, value in metadata.items() if key != "do_sample_frames"} for _, metadata in videos
-        ],
-        do_sample_frames=False,
-        return_tensors="pt",
-    )
-    with STSimDiff(retention=0.3, importance="novelty").attach(model), torch.no_grad():
-        out = model.generate(
-            **inputs,
-            max_new_tokens=steps,
-            do_sample=False,
-            output_logits=True,
-            return_dict_in_generate=True,
-            eos_token_id=None,
-        )
-    logits = torch.stack(out.logits)[:, 0].log_softmax(-1)
-    tokens = out.sequences[0, -steps:].tolist()
-    return SimpleNamespace(tokens=tokens, logprobs=[float(logits[n, token]) for n, token in enumerate(tokens)])
+    python = os.environ.get("STGRAPH_PYTHON", "")
+    assert python, "STGRAPH_PYTHON must name the Python of .venv; make test-vllm does"
+    place = tmp_path_factory.mktemp("attached")
+    answers = {}
+    for family, folder in engines.folders.items():
+        processor = transformers.AutoProcessor.from_pretrained(folder)
+        for name, clip in CLIPS.items():
+            item = request(clip)
+            ((frames, metadata),) = item["multi_modal_data"]["video"]
+            metadata = {key: value for key, value in metadata.items() if key != "do_sample_frames"}
+            inputs = processor(
+                text=[item["prompt"]],
+                videos=[torch.from_numpy(frames).permute(0, 3, 1, 2)],
+                video_metadata=[metadata],
+                do_sample_frames=False,
+                return_tensors="pt",
+            )
+            file = place / f"{family}-{name}.safetensors"
+            save_file({key: torch.as_tensor(value).contiguous() for key, value in inputs.items()}, file)
+            answers[family, name] = file
+        files = [str(file) for (of, _), file in answers.items() if of == family]
+        program = [python, "-m", "tests.integrations.serving.attached", str(folder), *files]
+        subprocess.run(program, check=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    return {key: SimpleNamespace(**json.loads(file.with_suffix(".json").read_text())) for key, file in answers.items()}
 
 
 @both
-@pytest.mark.parametrize("clip", [CLIP, PORTRAIT], ids=["landscape", "portrait"])
-def test_a_served_model_answers_as_an_attached_one(engines, family, clip):
-    (served,) = engines.ask(engines.make(family), request(clip))
-    same(served, attached(engines.folders[family], request(clip)))
+@pytest.mark.parametrize("name", ["landscape", "portrait"])
+def test_a_served_model_answers_as_an_attached_one(engines, attached, family, name):
+    (served,) = engines.ask(engines.make(family), request(CLIPS[name]))
+    same(served, attached[family, name])
 
 
 @both
 def test_cached_and_chunked_requests_answer_as_whole_ones(engines, family):
-    clip = tiny.film(8, 64, 64, seed=2)
+    clip = tiny.film(16, 64, 64, seed=2)  # longer than a block of the cache
     item, other = request(clip), request(clip, text="What else?")
     engine = engines.make(family)
     first, again, another = (engines.ask(engine, each)[0] for each in (item, item, other))

@@ -99,7 +99,9 @@ def _processor(family: str) -> Any:
 
     size = {"shortest_edge": 8 * 8, "longest_edge": 1 << 26}
     patches = {"patch_size": 4, "merge_size": 2, "temporal_patch_size": 2, "size": size}
-    image = transformers.Qwen2VLImageProcessor(**patches)
+    # vLLM normalises images and videos alike, as published processors do.
+    colours = {} if family == "qwen2_5_vl" else {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    image = transformers.Qwen2VLImageProcessor(**patches, **colours)
     if family == "qwen2_5_vl":
         video: Any = transformers.Qwen2VLVideoProcessor(**patches, do_sample_frames=False)
         cls: Any = transformers.Qwen2_5_VLProcessor
