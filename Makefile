@@ -11,7 +11,7 @@ INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $
 KERNELS := hatch_build.py stgraph/kernels/build.py $(wildcard stgraph/kernels/c/*)
 CODE := hatch_build.py stgraph tests benchmarks experiments notebooks docs
 
-.PHONY: demo test test-slow test-browser test-site test-ray test-transformers test-lmms-eval test-vllm bench-vllm ablation lint format bench bench-gpu docs pictures notebooks clean help
+.PHONY: demo test test-slow test-browser test-site test-ray test-transformers test-lmms-eval test-vllm ablation lint format bench bench-gpu docs pictures notebooks clean help
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -104,9 +104,6 @@ SERVE := STGRAPH_PYTHON=$(CURDIR)/$(BIN)/python TORCH_COMPILE_DISABLE=1 HF_HUB_O
 test-vllm: $(VLLM)/.ready $(VENV)/.test ## The selector inside vLLM, on its CPU build (downloads 3.8 GB)
 	$(SERVE) VLLM_ENABLE_V1_MULTIPROCESSING=0 $(VLLM)/bin/python -m pytest -o addopts= -o filterwarnings= -m 'vllm and not slow and not gpu' tests/integrations/serving
 	$(SERVE) $(VLLM)/bin/python -m pytest -o addopts= -o filterwarnings= -m 'vllm and slow and not gpu' tests/integrations/serving
-
-bench-vllm: $(VLLM)/.ready ## Requests per second of a served model: stgraph, EVS and no pruning
-	$(SERVE) $(VLLM)/bin/python -m benchmarks.serving
 
 lint: $(VENV)/.test ## Ruff and mypy
 	$(BIN)/ruff check $(CODE)

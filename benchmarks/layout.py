@@ -39,7 +39,7 @@ LABELS = {
     "models": "models/ video LLMs",
     "viz": "viz/ pictures, report",
     "app": "app/ command line",
-    "integrations": "integrations/ lmms-eval",
+    "integrations": "integrations/ lmms-eval, vLLM",
     "kernels": "kernels/ torch, C, Triton",
     "sample": "sample/ clips with known events",
 }
