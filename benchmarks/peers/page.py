@@ -60,7 +60,7 @@ def _golden(outcomes: dict[str, Any], facts: Facts) -> str:
 def _time(outcomes: dict[str, Any], name: str) -> str:
     row = outcomes["times"].get("rows", {}).get(name)
     if row is None:
-        return "?"
+        return "not measured yet"
     amount = f"{row['ms'] / 1000:.1f} s" if row["ms"] >= 1000 else f"{row['ms']:.0f} ms"
     digits = 1 if row["over_simdiff"] < 10 else 0
     return f"{amount}, {row['over_simdiff']:.{digits}f}×"
@@ -77,18 +77,21 @@ def _clip(title: str, own: dict[str, Any]) -> str:
     figures = ["coverage", "error", *(["recall"] if known else [])]
     heads = [f"{figure} {r}" if r == retentions[0] else r for figure in figures for r in retentions]
 
+    whole = [name for name, row in own["rows"].items() if all(r in row for r in retentions)]
+    missing = [f"`{name}`" for name in FACTS if name not in whole]
+
     def mean(name: str) -> float:
-        return statistics.fmean(own["rows"][name][r]["coverage"] for r in retentions if r in own["rows"][name])
+        return statistics.fmean(own["rows"][name][r]["coverage"] for r in retentions)
 
     rows = []
-    for name in sorted(own["rows"], key=lambda name: -mean(name)):
+    for name in sorted(whole, key=lambda name: -mean(name)):
         row = own["rows"][name]
         shown = f"**{name}**" if name in FLOORS else name
-        cells = [f"{row[r][figure]:.3f}" if r in row else "–" for figure in figures for r in retentions]
+        cells = [f"{row[r][figure]:.3f}" for figure in figures for r in retentions]
         rows.append([f"{shown} *" if row["substitute"] else shown, *cells])
-    return f"### {title}: {own['frames']} frames, {own['tokens']} tokens of {own['dim']}\n\n" + markdown(
-        ["selector", *heads], rows
-    )
+    table = markdown(["selector", *heads], rows)
+    note = f"\nNot measured yet: {', '.join(missing)}.\n" if missing else ""
+    return f"### {title}: {own['frames']} frames, {own['tokens']} tokens of {own['dim']}\n\n{table}{note}"
 
 
 TABLES = {"methods": methods, "clips": clips}
