@@ -521,12 +521,12 @@ const stgraphExplorer = (() => {
       for (const name of ["paper", "ink", "soft", "line", "event", "spatial", "temporal", "light"]) theme[name] = colourOf(`--stx-${name}`);
     }
     const unit = (colour) => rgb(colour).map((channel) => channel / 255);
-    const stats = { last: 0, frames: 0, firstPicture: 0, draw: 0, least: Infinity };  // milliseconds
+    const stats = { last: 0, frames: 0, firstPicture: 0, draw: 0, least: Infinity, film: 0 };  // milliseconds
     let asked = 0, settling = 0, moving = false, quality = 1;
     function move() {
       moving = true;
       clearTimeout(settling);
-      settling = setTimeout(() => { moving = false; redraw(); }, 250);
+      settling = setTimeout(() => { moving = false; paintFilm(); redraw(); }, 250);
       redraw();
     }
     const redraw = () => { asked ||= requestAnimationFrame(() => { asked = 0; paint(); }); };
@@ -643,12 +643,14 @@ const stgraphExplorer = (() => {
         if (!(kind ? state.temporal : state.spatial) || (broken && !state.cut) || !near || !far) continue;
         if (Math.min(frame[a], frame[b]) < state.from || Math.max(frame[a], frame[b]) > state.to) continue;
         const heavy = clamp((edges.level[e] - least) / levels / room, 0, 1), struck = broken && (far & 4) !== 0 && kind === 1;
-        let shade = state.edgeColour === "kind" ? kinds[kind] : state.edgeColour === "weight" ? light.map((value, k) => value + (ink[k] - value) * heavy) : [0, 1, 2].map((k) => (texels[a * 4 + k] + texels[b * 4 + k]) / 2);
-        let alpha = near & far & 8 ? 0.95 : (0.25 + 0.7 * heavy) * strength;
+        let alpha = near & far & 8 ? 0.95 : (0.25 + 0.7 * heavy) * strength, shade = null;
         if ((near | far) & 16) alpha *= 0.1;
         if (broken) [shade, alpha] = struck ? [event, 0.7] : [ink, 0.12];
+        else if (state.edgeColour === "kind") shade = kinds[kind];
+        else if (state.edgeColour === "weight") shade = light.map((value, k) => value + (ink[k] - value) * heavy);
         edge[shown] = e;
-        colour[shown] = (255 << 24) | (shade[2] << 16) | (shade[1] << 8) | shade[0];
+        colour[shown] = shade ? (255 << 24) | (shade[2] << 16) | (shade[1] << 8) | shade[0]
+          : (255 << 24) | ((texels[a * 4 + 2] + texels[b * 4 + 2]) >> 1 << 16) | ((texels[a * 4 + 1] + texels[b * 4 + 1]) >> 1 << 8) | (texels[a * 4] + texels[b * 4]) >> 1;
         share[shown++] = Math.round(256 * alpha);
       }
       return { edge: edge.subarray(0, shown), colour, share };
@@ -884,7 +886,12 @@ const stgraphExplorer = (() => {
       describe();
       if (!("hover" in changes && Object.keys(changes).length === 1)) explain();
       paintBars();
-      paintFilm();
+      // On a slow machine the film strip follows when the hand rests.
+      if (!moving || stats.film < 4) {
+        const start = performance.now();
+        paintFilm();
+        stats.film = performance.now() - start;
+      }
       redraw();
     }
     function moved(changes) { set(changes); move(); }

@@ -88,14 +88,13 @@ const stgraphRaster = (() => {
     // The packed colour of each disc and of its rim, made once for each change of colours.
     function dress(texels, theme) {
       const fill = new Int32Array(count), rim = new Int32Array(count);
-      const event = pack(theme.event), paleEvent = pack(mix(theme.event, theme.paper, 0.7));
+      const paper = pack(theme.paper), ink = pack(theme.ink), event = pack(theme.event), paleEvent = pack(mix(theme.event, theme.paper, 0.7));
       for (let v = 0; v < count; v++) {
         const bits = texels[v * 4 + 3], faded = (bits & 16) !== 0;
         if (!bits) continue;
-        let shade = [texels[v * 4], texels[v * 4 + 1], texels[v * 4 + 2]];
-        if (faded) shade = mix(shade, theme.paper, 0.82);
-        fill[v] = pack(shade);
-        rim[v] = bits & 4 ? (faded ? paleEvent : event) : bits & 2 ? pack(mix(shade, theme.ink, faded ? 0.12 : 0.55)) : fill[v];
+        const own = (255 << 24) | (texels[v * 4 + 2] << 16) | (texels[v * 4 + 1] << 8) | texels[v * 4];
+        fill[v] = faded ? over(own, paper, 210) : own;
+        rim[v] = bits & 4 ? (faded ? paleEvent : event) : bits & 2 ? over(fill[v], ink, faded ? 31 : 141) : fill[v];
       }
       return { fill, rim };
     }
