@@ -450,6 +450,28 @@ def parameter_of(module: nn.Module, name: str) -> Tensor:
     return cast(Tensor, value)
 
 
+def check_offloaded(model: nn.Module, loose: Iterable[str]) -> None:
+    """Raise :class:`StgraphError` where accelerate offloads what is read without a call of the module that holds it.
+
+    Such a model runs as little without a selector.
+
+    Args:
+        model: with its head.
+        loose: names of the parameters that the model reads in this way.
+    """
+    held = list(loose)
+    held += [
+        f"{name}.out_proj.weight" for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention)
+    ]
+    for name in held:
+        owner = model.get_submodule(name.rpartition(".")[0])
+        if model.get_parameter(name).is_meta and hasattr(owner, "_hf_hook"):
+            raise StgraphError(
+                f"{name} is offloaded, but transformers and torch read it where accelerate does not see it, so the "
+                f"model cannot run; keep it on a device, with an entry such as {name!r}: 0 in device_map"
+            )
+
+
 def attend_again(attention: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     """Compute an attention module once more with scaled dot products, whatever implementation it has.
 

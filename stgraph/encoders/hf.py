@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -438,8 +438,20 @@ def _load(model: str, layer: int | None, dtype: torch.dtype, device: torch.devic
             preparation = _Preparation.of(settings, family)
     absent = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     layer = layer if layer is not None else getattr(whole, "vision_feature_layer", family.layer)
+    _check_depth(module, report["unexpected_keys"], model)
     block = _cut(module, layer, absent, model)
     return _Tower(module.eval().to(device), block, config, family, preparation)
+
+
+def _check_depth(module: nn.Module, unexpected: Iterable[str], model: str) -> None:
+    """Raise :class:`StgraphError` where a checkpoint has more blocks than its configuration says."""
+    prefix, blocks = blocks_of(module)
+    more = sorted(name for name in unexpected if name.startswith(f"{prefix}.{len(blocks)}."))
+    if more:
+        raise StgraphError(
+            f"config.json of {model!r} tells of {len(blocks)} blocks in the vision tower, but its weights have more "
+            f"({more[0]}, ...); expected a checkpoint whose weights and config.json belong together"
+        )
 
 
 def _cut(module: nn.Module, layer: Any, absent: set[str], model: str) -> nn.Module:

@@ -61,6 +61,9 @@ class Adapter(ABC):
     pixels: ClassVar[str] = "pixel_values_videos"
     """The argument that videos come in; a call without it is left alone."""
 
+    loose: ClassVar[tuple[str, ...]] = ()
+    """Parameters that transformers reads while it encodes videos, outside the call of the module that holds them."""
+
     @abstractmethod
     def layouts(self, model: nn.Module, inputs: Mapping[str, Any]) -> list[VideoLayout]:
         """The videos of a call, in the order of their placeholders: row by row, from left to right.

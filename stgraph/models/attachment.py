@@ -87,6 +87,7 @@ class Attachment:
             ) from error
         last = self._last_round(layer)
         compat.probe(model, self._decoder, inside=last)
+        compat.check_offloaded(model, self._adapter.loose)
         _check_attention(cast(Any, self._decoder).config)
         self._passes = Passes(selector, model, self._adapter, last=last)
         self._pending: _NeverStarted | None = None

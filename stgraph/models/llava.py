@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from .adapter import Adapter, VideoLayout, video_pixels, vision_block
 @dataclass(frozen=True)
 class LlavaOnevision(Adapter):
     """LLaVA-OneVision: the patches of each frame pooled 2 × 2, rounded up, and one newline token after the video."""
+
+    loose: ClassVar[tuple[str, ...]] = ("model.image_newline",)
 
     def layouts(self, model: nn.Module, inputs: Mapping[str, Any]) -> list[VideoLayout]:
         """The same grid for every video: the processor makes them equally long."""

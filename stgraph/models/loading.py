@@ -70,6 +70,9 @@ OPTIONS = (
 )
 """Options of ``from_pretrained`` that are no entries of a configuration."""
 
+COMPUTED = ("position_ids", "inv_freq")
+"""Ends of the names of what older files hold beside the weights, though it follows from the configuration."""
+
 
 def load_model(
     name_or_folder: str | Path,
@@ -127,14 +130,31 @@ def load_model(
         model = _named(COMPOSED[kind].model if kind in COMPOSED else "transformers:AutoModelForImageTextToText")
         given |= {"use_safetensors": True, "trust_remote_code": False, "ignore_mismatched_sizes": True}
         loaded, info = model.from_pretrained(folder, output_loading_info=True, **given, **options)
-    wrong = sorted(name for name, *_ in info["mismatched_keys"])
-    for found, fault in ((sorted(info["missing_keys"]), "lacks"), (wrong, "has other shapes for")):
-        if found:  # transformers makes them up
-            raise StgraphError(
-                f"{folder} {fault} {len(found)} weights of the model that its config.json describes: "
-                f"{shortened(found)}; give the folder as it was published"
-            )
+    check_loaded(info, config, folder)
     return cast(nn.Module, loaded)
+
+
+def check_loaded(info: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> None:
+    """Raise :class:`StgraphError` where transformers made weights up, or left some of the folder out.
+
+    Args:
+        info: what ``from_pretrained`` says of its loading.
+        config: what ``config.json`` holds.
+        folder: that was loaded.
+    """
+    # The files of a quantised model hold what its quantiser needs beside the weights.
+    extra = () if config.get("quantization_config") else info["unexpected_keys"]
+    faults = {
+        "lacks {} weights of": info["missing_keys"],
+        "has other shapes for {} weights of": {name for name, *_ in info["mismatched_keys"]},
+        "holds {} weights that have no place in": {name for name in extra if not name.endswith(COMPUTED)},
+    }
+    for fault, names in faults.items():
+        if names:
+            raise StgraphError(
+                f"{folder} {fault.format(len(names))} the model that its config.json describes: "
+                f"{shortened(sorted(names))}; give the folder as it was published"
+            )
 
 
 def is_placed(model: nn.Module) -> bool:

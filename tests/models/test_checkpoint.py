@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import huggingface_hub
@@ -244,6 +245,44 @@ def test_their_missing_weights_are_not_made_up(qwen, tmp_path):
     (broken / "model.safetensors").unlink()
     with pytest.raises(StgraphError, match="holds neither"):
         load_model(broken)
+
+
+@pytest.mark.parametrize("part", ["text_config", "vision_config"])
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "llava_onevision"])
+def test_a_configuration_with_fewer_layers_than_the_weights(tmp_path, family, part):
+    folder = tiny_folder(tmp_path, family)
+    config = json.loads((folder / "config.json").read_text())
+    layers = next(name for name in ("num_hidden_layers", "depth") if name in config[part])
+    config[part][layers] -= 1
+    config[part].pop("layer_types", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    gone = rf"(layers|blocks)\.{config[part][layers]}\."
+    with pytest.raises(StgraphError, match=rf"holds \d+ weights that have no place in the model .*{gone}"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("family", ["llava_video", "nvila"])
+def test_a_published_configuration_with_fewer_layers_than_the_weights(tmp_path, family):
+    folder = tiny_folder(tmp_path, family)
+    place = folder / ("config.json" if family == "llava_video" else "llm/config.json")
+    config = json.loads(place.read_text())
+    config["num_hidden_layers"] -= 1
+    place.write_text(json.dumps(config))
+    with pytest.raises(StgraphError, match=rf"unexpected are \d+: .*layers\.{config['num_hidden_layers']}\."):
+        load_model(folder)
+
+
+def test_what_older_files_hold_beside_the_weights_is_left_out(qwen, tmp_path):
+    older = shutil.copytree(qwen, tmp_path / "older")
+    weights = read_back(older)
+    for file in older.glob("*.safetensors"):
+        file.unlink()
+    (older / INDEX).unlink()
+    write_shards(older, weights | {"model.language_model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}, 1)
+    load_model(older)
+    write_shards(older, weights | {"model.language_model.layers.0.self_attn.o_proj.bias": torch.ones(4)}, 1)
+    with pytest.raises(StgraphError, match=r"holds 1 weights that have no place in .*o_proj\.bias"):
+        load_model(older)
 
 
 def test_code_that_comes_with_a_model_is_never_run(folder):

@@ -263,3 +263,26 @@ def test_both_ends_of_the_stated_range_are_tested():
     assert lowest.release[:2] == compat.OLDEST
     assert f"transformers=={newest}\n" in (root / "constraints.txt").read_text()
     assert Version(transformers.__version__) in stated
+
+
+def test_what_accelerate_offloads_and_transformers_reads_elsewhere_is_refused(tmp_path):
+    """transformers fails alike without a selector; where that ends, so may the refusal."""
+    from accelerate import disk_offload
+
+    family = FAMILIES["llava_onevision"]
+    model, inputs = family.build("sdpa"), family.inputs(ROWS[:1])
+    disk_offload(model, tmp_path, torch.device("cpu"))
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        model.generate(**inputs, max_new_tokens=1)
+    with pytest.raises(StgraphError, match=r"^model\.image_newline is offloaded, .* 'model\.image_newline': 0 in dev"):
+        STSimDiff().attach(model)
+
+
+def test_a_pooling_head_cannot_be_offloaded(tmp_path):
+    from accelerate import disk_offload
+
+    model = FAMILIES["qwen2_5_vl"].build("sdpa")
+    model.model.visual.head = torch.nn.MultiheadAttention(4, 1)
+    disk_offload(model, tmp_path, torch.device("cpu"))
+    with pytest.raises(StgraphError, match=r"^model\.visual\.head\.out_proj\.weight is offloaded"):
+        STSimDiff().attach(model)

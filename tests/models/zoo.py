@@ -175,7 +175,8 @@ FAMILIES = {
         "llava_onevision",
         "LlavaOnevision",
         {
-            "vision_config": VISION | {"image_size": SIDE, "model_type": "siglip_vision_model"},
+            "vision_config": VISION
+            | {"image_size": SIDE, "model_type": "siglip_vision_model", "vision_use_head": False},
             "text_config": TEXT | {"model_type": "qwen2"},
             "vision_feature_layer": -1,
             "video_token_index": VIDEO,
