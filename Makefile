@@ -70,8 +70,8 @@ $(OTHER)/.ready: $(VENV)/.test
 	  > "$$($(OTHER)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_shared.pth"
 	@touch $@
 
-test-transformers: $(OTHER)/.ready ## The tests of models with another transformers: make test-transformers VERSION=5.23.0
-	PYTHONPATH=$(CURDIR) $(OTHER)/bin/python -m pytest tests/models tests/encoders tests/app/test_qa.py tests/app/test_session.py
+test-transformers: $(OTHER)/.ready ## The tests of models with another transformers: make test-transformers VERSION=5.23.0 [SLOW=1]
+	PYTHONPATH=$(CURDIR) $(OTHER)/bin/python -m pytest $(if $(SLOW),-m slow) tests/models tests/encoders tests/app/test_qa.py tests/app/test_session.py
 
 $(LMMS)/.ready: pyproject.toml constraints-lmms.txt $(KERNELS) | $(BIN)/python
 	$(BIN)/python -m venv $(LMMS)

@@ -22,6 +22,7 @@ from stgraph.selectors.base import Ranking, Selector
 from stgraph.selectors.uniform import UniformSelector
 from stgraph.signals import Signals
 
+from ..covering import parametrized
 from .zoo import CACHE, END, FAMILIES, IMAGE, LAYERS, PATCH, START, VIDEO, cache_of, language_model, masked_run
 
 RETENTION = 0.4
@@ -30,9 +31,10 @@ ROWS = ([4], [4, 4], [])
 TRIM_LAYER = 2
 """FastV's K."""
 
+TRIMS, BOTH = ("before", "inside"), ("sdpa", "eager")
 families = pytest.mark.parametrize("family", list(FAMILIES))
-trims = pytest.mark.parametrize("trim", ["before", "inside"])
-both = pytest.mark.parametrize("attention", ["sdpa", "eager"])
+trims = pytest.mark.parametrize("trim", TRIMS)
+everything = parametrized("family, attention, trim", list(FAMILIES), BOTH, TRIMS)
 
 
 @cache
@@ -61,10 +63,7 @@ def hidden_columns(inputs: dict[str, Tensor], selection: Selection, trim: str, l
     return [hide((selection.candidate > 0) | separator)] * layer + [last] * (LAYERS - layer)
 
 
-@families
-@both
-@trims
-@pytest.mark.parametrize("way", ["one", "batch", "no cache"])
+@parametrized("family, attention, trim, way", list(FAMILIES), BOTH, TRIMS, ("one", "batch", "no cache"))
 def test_every_step_equals_the_masked_run(family, attention, trim, way):
     model = model_of(family, attention)
     inputs = FAMILIES[family].inputs(ROWS[:1] if way == "one" else ROWS)
@@ -109,9 +108,7 @@ def test_trimming_reads_the_attention_that_the_layer_computes(family):
         torch.testing.assert_close(kept.sort().values, received[there].topk(len(kept)).values.sort().values)
 
 
-@families
-@both
-@trims
+@everything
 def test_beams(family, attention, trim):
     model, inputs = model_of(family, attention), FAMILIES[family].inputs(ROWS)
     with STSimDiff(retention=RETENTION).attach(model, trim=trim) as attached:
@@ -140,9 +137,7 @@ def two_turns(model: Any, inputs: dict[str, Any]) -> tuple[Any, torch.Tensor]:
     return second, torch.cat([positions, later], -1)
 
 
-@families
-@both
-@trims
+@everything
 def test_a_second_turn_goes_on_from_the_pruned_cache(family, attention, trim):
     model, inputs = model_of(family, attention), FAMILIES[family].inputs(ROWS)
     with STSimDiff(retention=RETENTION).attach(model, trim=trim) as attached:
@@ -152,9 +147,7 @@ def test_a_second_turn_goes_on_from_the_pruned_cache(family, attention, trim):
     torch.testing.assert_close(torch.stack(second.logits, 1), reference.logits[:, -3:], atol=1e-4, rtol=0)
 
 
-@families
-@both
-@trims
+@everything
 def test_at_full_retention_nothing_changes(family, attention, trim):
     model, inputs = model_of(family, attention), FAMILIES[family].inputs(ROWS)
     plain = greedy(model, inputs)
@@ -181,9 +174,7 @@ def state(model: Any) -> dict[str, Any]:
     return found
 
 
-@families
-@trims
-@pytest.mark.parametrize("accident", [None, "in the block", "in the model"])
+@parametrized("family, trim, accident", list(FAMILIES), TRIMS, (None, "in the block", "in the model"))
 def test_no_trace_is_left(family, trim, accident, monkeypatch):
     model, inputs = FAMILIES[family].build("sdpa"), FAMILIES[family].inputs(ROWS)  # one that nothing was attached to
     plain = greedy(model, inputs)

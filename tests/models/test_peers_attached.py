@@ -6,18 +6,17 @@ import dataclasses
 from functools import cache
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 
 from stgraph.budget import ceil_share
 from stgraph.selectors import SELECTORS, Selector
 
+from ..covering import parametrized
 from .test_attachment import RETENTION, ROWS, greedy, hidden_columns, model_of
 from .zoo import FAMILIES, VIDEO, cache_of, masked_run
 
-names = pytest.mark.parametrize("name", list(SELECTORS))
-families = pytest.mark.parametrize("family", ["llava_onevision", "qwen2_5_vl", "qwen3_vl"])
+methods = parametrized("name, family", list(SELECTORS), ("llava_onevision", "qwen2_5_vl", "qwen3_vl"), strength=1)
 
 
 def selector_of(name: str, retention: float) -> Selector:
@@ -35,8 +34,7 @@ def unpruned(family: str) -> tuple[dict[str, Tensor], Any]:
     return inputs, greedy(model_of(family), inputs, 2)
 
 
-@names
-@families
+@methods
 def test_a_batch_sees_the_kept_tokens_with_what_they_took_in(name, family):
     model, (inputs, _) = model_of(family), unpruned(family)
     with selector_of(name, RETENTION).attach(model, trim="before") as attached:
@@ -61,8 +59,7 @@ def test_a_batch_sees_the_kept_tokens_with_what_they_took_in(name, family):
     assert {layer.keys.shape[2] for layer in cache_of(out).layers} == {expected}
 
 
-@names
-@families
+@methods
 def test_at_full_retention_nothing_changes(name, family):
     model, (inputs, plain) = model_of(family), unpruned(family)
     with selector_of(name, 1.0).attach(model, trim="before") as attached:

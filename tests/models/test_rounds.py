@@ -21,6 +21,7 @@ from stgraph.selectors.fastv import FastV
 from stgraph.selectors.framefusion import FrameFusion
 from stgraph.selectors.rounds import Step
 
+from ..covering import parametrized
 from .literal import FrameFusionVideo, LiteralRun, ReleaseVideo, StaircaseVideo
 from .test_attachment import TRIM_LAYER, greedy, hidden_columns, state, two_turns
 from .zoo import FAMILIES, LAYERS, VIDEO, cache_of, masked_run
@@ -93,7 +94,7 @@ CASES = [
     ("framefusion", "eager", "no cache"),
     ("release", "eager", "no cache"),
 ]
-some = pytest.mark.parametrize("name", list(ALL_WAYS))
+some = parametrized("family, name", list(FAMILIES), list(ALL_WAYS), strength=1)
 
 
 def reference(family: str, selector: Selector, inputs: dict[str, Tensor], attached: Any, sequences: Tensor, **options):
@@ -104,8 +105,7 @@ def reference(family: str, selector: Selector, inputs: dict[str, Tensor], attach
     return found.logits
 
 
-@families
-@pytest.mark.parametrize(("name", "attention", "way"), CASES, ids=["-".join(case) for case in CASES])
+@parametrized("family, name, attention, way", list(FAMILIES), CASES, strength=1, times=3)
 def test_every_step_equals_the_literal_run(family, name, attention, way):
     inputs = FAMILIES[family].inputs(ROWS[:1] if way == "one" else ROWS)
     selector, model = (ALL_WAYS | ONE_WAY)[name], model_of(family, attention)
@@ -122,7 +122,6 @@ def test_every_step_equals_the_literal_run(family, name, attention, way):
         assert [a - b for a, b in pairwise(lengths)] >= [a - b for a, b in pairwise(counts)]
 
 
-@families
 @some
 def test_beams(family, name):
     model, inputs, selector = model_of(family), FAMILIES[family].inputs(ROWS), ALL_WAYS[name]
@@ -134,7 +133,6 @@ def test_beams(family, name):
     torch.testing.assert_close(out.sequences_scores, score, atol=1e-4, rtol=0)
 
 
-@families
 @some
 def test_a_second_turn_goes_on_from_the_pruned_cache(family, name):
     model, inputs, selector = model_of(family), FAMILIES[family].inputs(ROWS), ALL_WAYS[name]
@@ -144,8 +142,7 @@ def test_a_second_turn_goes_on_from_the_pruned_cache(family, name):
     torch.testing.assert_close(torch.stack(second.logits, 1), expected[:, -3:], atol=1e-4, rtol=0)
 
 
-@families
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@parametrized("family, attention", list(FAMILIES), ("sdpa", "eager"), strength=1)
 def test_at_full_retention_nothing_changes(family, attention):
     model, inputs = model_of(family, attention), FAMILIES[family].inputs(ROWS)
     plain = greedy(model, inputs, 2)
@@ -169,8 +166,7 @@ def test_rounds_of_every_kind_are_seen_above():
     assert {("merge",), ("merge", "prune"), ("merge", "merge")} <= kinds | {k[:2] for k in kinds}, kinds
 
 
-@families
-@pytest.mark.parametrize("trim", [None, "inside"])
+@parametrized("family, trim", list(FAMILIES), (None, "inside"), strength=1)
 def test_fastv_is_what_its_paper_says(family, trim):
     """All tokens in layers 0 and 1, then those that the last prompt token attends to most in layer 1."""
     model, inputs = model_of(family), FAMILIES[family].inputs(ROWS)
@@ -193,8 +189,7 @@ def test_fastv_is_what_its_paper_says(family, trim):
         assert attached.tokens_per_layer[video] == (len(own),) * layer + (budget,) * (LAYERS - layer)
 
 
-@families
-@pytest.mark.parametrize("name", ["framefusion, mean", "release"])
+@parametrized("family, name", list(FAMILIES), ("framefusion, mean", "release"), strength=1)
 def test_the_mean_over_layers_is_met(family, name):
     model, inputs, retention = model_of(family), FAMILIES[family].inputs(ROWS), 0.5
     with replace(ALL_WAYS[name], retention=retention).attach(model) as attached:
