@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -67,7 +68,8 @@ def dispatched(family: str, trim: str, attention: str = "eager") -> Answer:
         if loose := adapter_of(model).loose:
             parts = [f"model.{name}" for name, _ in model.model.named_children()] + ["lm_head"]
             places = dict.fromkeys(loose, "cpu") | dict.fromkeys(parts, "disk")
-            dispatch_model(model, places, main_device="cpu", offload_dir=folder)
+            with warnings.catch_warnings(action="ignore", message="The following device_map keys"):  # it heeds them
+                dispatch_model(model, places, main_device="cpu", offload_dir=folder)
             assert is_placed(model)
         else:
             disk_offload(model, folder, torch.device("cpu"))
