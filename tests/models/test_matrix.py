@@ -68,7 +68,7 @@ def dispatched(family: str, trim: str, attention: str = "eager") -> Answer:
         if loose := adapter_of(model).loose:
             parts = [f"model.{name}" for name, _ in model.model.named_children()] + ["lm_head"]
             places = dict.fromkeys(loose, "cpu") | dict.fromkeys(parts, "disk")
-            with warnings.catch_warnings(action="ignore", message="The following device_map keys"):  # it heeds them
+            with warnings.catch_warnings(action="ignore"):  # of parameters in the map, which are heeded
                 dispatch_model(model, places, main_device="cpu", offload_dir=folder)
             assert is_placed(model)
         else:
