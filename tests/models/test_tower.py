@@ -234,7 +234,9 @@ def test_attached_methods_choose_what_they_choose_alone(family, name):
     model, inputs = model_of(family), FAMILIES[family].inputs(ROWS)
     probe = probed(model, inputs)
     method = SELECTORS.build({"name": name, "retention": RETENTION, **METHODS[name]})
-    alone = method(probe.seen[0], Signals(**{signal: getattr(probe.given[0], signal) for signal in NAMES}))
+    alone = method(
+        probe.seen[0], Signals(**{signal: getattr(probe.given[0], signal) for signal in (*NAMES, "question")})
+    )
     with method.attach(model, trim="before") as attached:
         greedy(model, inputs, 2)
     assert torch.equal(attached.selection.indices, alone.indices)
