@@ -124,11 +124,14 @@ def options_asked(question: str, options: Sequence[str]) -> str:
     """A multiple-choice question as it is put to the model.
 
     Raises:
-        StgraphError: too few or too many options.
+        StgraphError: too few or too many options, or one that is given twice.
     """
     if isinstance(options, str) or not 2 <= len(options) <= len(ascii_uppercase):
         got = "a single text" if isinstance(options, str) else len(options)
         raise StgraphError(f"a choice is between 2 and {len(ascii_uppercase)} options, got {got}")
+    twice = [option for number, option in enumerate(options) if option in options[:number]]
+    if twice:
+        raise StgraphError(f"the option {twice[0]!r} is given twice; give each option once")
     lines = [f"{letter}. {option}" for letter, option in zip(ascii_uppercase, options, strict=False)]
     return "\n".join([question, *lines, "Answer with the option's letter from the given choices directly."])
 

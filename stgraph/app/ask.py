@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -43,6 +44,9 @@ __all__ = [
     "selector_settings",
 ]
 
+READING = tuple(inspect.signature(read_video).parameters)[1:]
+"""Arguments of :func:`stgraph.read_video` beside the file."""
+
 DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -82,6 +86,8 @@ class VideoQA:
 
     def __post_init__(self) -> None:
         check_number("max_new_tokens", self.max_new_tokens, at_least=1, integer=True)
+        for name in self.sampling:
+            check_choice("a setting of sampling", name, READING)
         adapter = adapter_of(self.model) if self.adapter is None else self.adapter
         selector = self.selector
 

@@ -87,7 +87,12 @@ def check_context(context: int | None, taken: int, new: int, *, prompt: int, vid
     text = prompt - video
     share = (taken - text) / frames
     fits = int((context - text - new) / share) if share > 0 else 0
-    advice = f"at most {fits} frames of this size fit, so sample fewer" if fits > 0 else "ask for a shorter answer"
+    if fits > 0:
+        advice = f"at most {fits} frames of this size fit, so sample fewer"
+    elif text + new <= context:
+        advice = "not one frame of this size fits, so sample smaller frames or ask for a shorter answer"
+    else:
+        advice = "the text and the answer alone are too long, so shorten the question or ask for a shorter answer"
     raise StgraphError(
         f"the prompt has {prompt} tokens, {video} of them for the {frames} frames of the video, and with "
         f"max_new_tokens={new} that is more than the {context} places of the model's context (dropped tokens keep "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -54,10 +56,12 @@ def settings(model: nn.Module, given: Mapping[str, Any], *, prompt: int, max_new
         max_new_tokens: where none is given.
 
     Raises:
-        StgraphError: numbers out of range, or a stream of several beams.
+        StgraphError: an unknown argument, numbers out of range, several answers to one question, or a stream of
+            several beams.
     """
     from transformers import LogitsProcessorList, NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsProcessor
 
+    check_names(given)
     options = {"max_new_tokens": max_new_tokens, "do_sample": False} | dict(given)
     check_number("max_new_tokens", options["max_new_tokens"], at_least=1, integer=True)
     if not options["do_sample"]:
@@ -74,9 +78,28 @@ def settings(model: nn.Module, given: Mapping[str, Any], *, prompt: int, max_new
     if processors:
         own = options.get("logits_processor") or []
         options |= NEUTRAL | {"logits_processor": LogitsProcessorList([*processors, *own])}
+    if (effective(model, given, "num_return_sequences") or 1) > 1:
+        raise StgraphError("num_return_sequences must be 1: a question has one answer; ask again for another sample")
     if options.get("streamer") is not None and (effective(model, given, "num_beams") or 1) > 1:
         raise StgraphError("an answer cannot be shown as it comes with num_beams > 1; leave one of them out")
     return options
+
+
+def check_names(given: Mapping[str, Any]) -> None:
+    """Raise where an argument is none of ``generate``.
+
+    Raises:
+        StgraphError: names the unknown argument and the nearest one that there is.
+    """
+    from transformers import GenerationConfig, GenerationMixin
+
+    known = {*vars(GenerationConfig()), *inspect.signature(GenerationMixin.generate).parameters, *CONTINUING}
+    known = {name for name in known if not name.startswith("_")} - {"self", "inputs", "kwargs"}
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+            hint = f"; did you mean {close[0]!r}?" if close else ", such as max_new_tokens or temperature"
+            raise StgraphError(f"{name!r} is no argument of generate{hint}")
 
 
 def effective(model: nn.Module, given: Mapping[str, Any], name: str) -> Any:

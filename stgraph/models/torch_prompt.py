@@ -53,6 +53,7 @@ class TorchPrompt(Prompt):
         self._folder = folder
         self.own = own
         self.settings = _understood(settings, own.defaults)
+        _check_patches(self.settings, model)
         self._model = model
         self._adapter = adapter_of(model)
 
@@ -201,6 +202,22 @@ def _patches(
     if clocked:
         inputs["second_per_grid_ts"] = torch.tensor([pair / times.fps])
     return inputs
+
+
+def _check_patches(settings: Mapping[str, Any], model: nn.Module) -> None:
+    """Raise where the processor files, or the defaults where there are none, cut other patches than the model takes."""
+    vision = getattr(cast(Any, model).config, "vision_config", None)
+    for name, theirs in (
+        ("patch_size", "patch_size"),
+        ("merge_size", "spatial_merge_size"),
+        ("temporal_patch_size", "temporal_patch_size"),
+    ):
+        wanted = getattr(vision, theirs, None)
+        if name in settings and isinstance(wanted, int) and settings[name] != wanted:
+            raise StgraphError(
+                f"the vision tower takes {theirs}={wanted}, and frames would be prepared with {name}={settings[name]}; "
+                "copy preprocessor_config.json and video_preprocessor_config.json from where the weights were published"
+            )
 
 
 def _fit_frame(frames: Tensor, factor: int, pair: int, settings: Mapping[str, Any]) -> tuple[int, int]:

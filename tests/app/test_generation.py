@@ -97,6 +97,9 @@ def test_what_samples_needs_no_word_when_nothing_is_sampled(qa, clip, monkeypatc
         ({"max_new_tokens": 0}, "max_new_tokens must be a whole number ≥ 1"),
         ({"repetition_penalty": -1.0}, "repetition_penalty must be a number > 0"),
         ({"no_repeat_ngram_size": 1.5}, "no_repeat_ngram_size must be a whole number ≥ 0"),
+        ({"num_return_sequences": 2, "do_sample": True}, "num_return_sequences must be 1: a question has one answer"),
+        ({"temprature": 0.5}, "'temprature' is no argument of generate; did you mean 'temperature'"),
+        ({"no_such": 3}, "'no_such' is no argument of generate"),
     ],
 )
 def test_numbers_out_of_range(qa, clip, options, sentence):

@@ -200,6 +200,8 @@ def test_a_choice_is_the_likeliest_letter(whole, clip):
     assert choice.index == int(expected.argmax())
     assert choice.report.generated == 1
     assert choice.selection.digest == qa(clip, asked).selection.digest
+    with pytest.raises(StgraphError, match="the option 'red' is given twice"):
+        whole.choose(clip, QUESTION, ["red", "blue", "red"])
     with pytest.raises(StgraphError, match="between 2 and 26 options, got 1"):
         qa.choose(clip, QUESTION, ["a cat"])
     with pytest.raises(StgraphError, match="the question is empty"):
@@ -227,6 +229,8 @@ def test_settings_out_of_range(whole):
         VideoQA(whole.model, whole.prompt, trim="outside")
     with pytest.raises(StgraphError, match="layer must be"):
         VideoQA(whole.model, whole.prompt, trim="inside", layer=99)
+    with pytest.raises(StgraphError, match=r"a setting of sampling must be one of frames, .* did you mean 'frames'"):
+        VideoQA(whole.model, whole.prompt, sampling={"framez": 4})
     with pytest.raises(StgraphError, match="is attached to a transformers model that generates"):
         VideoQA(torch.nn.Linear(2, 2), whole.prompt)
 

@@ -304,6 +304,17 @@ def test_broken_files(prompts, tmp_path):
     assert load_prompt(str(folder), model).settings["size"] == {"height": 384, "width": 384}
 
 
+def test_patches_that_do_not_fit_the_weights(tmp_path):
+    """A folder without processor files gets the defaults of its family, which these weights were not made for."""
+    folder = tiny_folder(tmp_path, "qwen2_5_vl")
+    model = FAMILIES["qwen2_5_vl"].build("sdpa")
+    for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
+        (folder / name).unlink()
+    model.config.vision_config.patch_size = 8
+    with pytest.raises(StgraphError, match=r"takes patch_size=8, .* with patch_size=14; copy preprocessor_config"):
+        load_prompt(str(folder), model)
+
+
 def test_a_family_that_only_transformers_prepares(tmp_path):
     model = FAMILIES["video_llama_3"].build("sdpa")
     assert isinstance(model, torch.nn.Module)
