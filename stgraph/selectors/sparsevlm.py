@@ -83,7 +83,7 @@ class SparseVLM(FastV):
         pool = min(int(self.recycled * (n - budget)) + 1, n - budget)
         clusters = min(int(pool / self.merged) + 1, pool)
         left = budget if beside else budget - clusters
-        target, weight = torch.full((n,), -1, device=device), torch.ones(n, device=device)
+        target, weight = torch.full((n,), -1, device=device), torch.ones(n, dtype=torch.float32, device=device)
         if not clusters or left < 1:
             return _Recycled(first(attention, budget), target, weight, target[:0])
         keep = first(attention, left)

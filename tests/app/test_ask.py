@@ -162,10 +162,11 @@ def test_system_prompt_and_sampling(clip, model):
 
 
 def test_answers_come_piece_by_piece_on_a_terminal(clip, model, monkeypatch, capsys):
-    from stgraph.app import asking, cli
+    from stgraph.app import asking
+    from stgraph.app.commands.ask import _safe, _Teller
 
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    teller = cli._Teller(shown=True, titled=False)
+    teller = _Teller(shown=True, titled=False)
     assert teller.streams
     flushed = []
     monkeypatch.setattr(sys.stdout, "flush", lambda: flushed.append(1), raising=False)
@@ -173,5 +174,5 @@ def test_answers_come_piece_by_piece_on_a_terminal(clip, model, monkeypatch, cap
     with qa.video(clip) as session:
         (answer,) = asking.ask_all(session, [QUESTION], [], {}, teller)
     printed = capsys.readouterr().out
-    assert printed == cli._safe(answer.text) + "\n"
+    assert printed == _safe(answer.text) + "\n"
     assert len(flushed) > 1
