@@ -236,7 +236,7 @@ def test_as_a_program(clip, tmp_path):
     assert again.stderr.startswith("error: output folder")
 
 
-@pytest.mark.parametrize("limit", [10_000, 100_000, 400_000])
+@pytest.mark.parametrize("limit", [10_000, *(pytest.param(n, marks=pytest.mark.slow) for n in (100_000, 400_000))])
 def test_a_write_that_fails_leaves_nothing(clip, tmp_path, limit):
     """As on a full disk, but for one file: the tensors, the pictures or the report cannot be written."""
     command = [sys.executable, "-m", "stgraph", "compress", clip.path, "-o", tmp_path / "run"]

@@ -281,6 +281,7 @@ def test_an_error_in_a_process_is_told():
         over(unknown_video, [Source("a"), Source("b")], jobs=2, total=2)
 
 
+@pytest.mark.slow
 def test_interrupt_leaves_nothing_behind(tmp_path):
     command = [sys.executable, "-m", "experiments.ablation", "jobs=2", f"output={tmp_path / 'out'}"]
     environment = os.environ | {"TMPDIR": str(tmp_path)}

@@ -349,6 +349,7 @@ def test_a_prompt_longer_than_the_model_was_made_for(monkeypatch):
 # -- compiled inside the block ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # a minute each; the matrix compiles two families by default
 @trims
 @pytest.mark.parametrize("before", [False, True], ids=["compiled inside", "compiled before"])
 def test_a_model_may_be_compiled_once_it_is_attached(trim, before):
