@@ -30,12 +30,17 @@ def readable(name: str | Path) -> str:
     return "".join(letter if letter.isprintable() else escaped(letter) for letter in str(name))
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint that names the closest of ``known``: ``"; did you mean 'leiden'?"``, or all of them when none is close."""
+def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.5, otherwise: str | None = None) -> str:
+    """A hint that names the closest of ``known``: ``"; did you mean 'leiden'?"``.
+
+    When none is as close as ``cutoff``, it is ``otherwise``, or all of them.
+    """
     known = sorted(set(known))
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=cutoff)
     if close:
         return f"; did you mean {close[0]!r}?"
+    if otherwise is not None:
+        return otherwise
     return f"; known are {', '.join(known)}" if known else ""
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 from torch import Tensor, nn
 
-from ..errors import StgraphError, check_number
+from ..errors import StgraphError, check_number, nearest
 from ..models.prompt import Prompt
 
 GREEDY = ("temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h")
@@ -91,15 +91,19 @@ def check_names(given: Mapping[str, Any]) -> None:
     Raises:
         StgraphError: names the unknown argument and the nearest one that there is.
     """
+    for name in given:
+        if name not in _arguments():
+            hint = nearest(name, _arguments(), cutoff=0.7, otherwise=", such as max_new_tokens or temperature")
+            raise StgraphError(f"{name!r} is no argument of generate{hint}")
+
+
+@cache
+def _arguments() -> frozenset[str]:
+    """All arguments of ``generate`` that a caller may give."""
     from transformers import GenerationConfig, GenerationMixin
 
     known = {*vars(GenerationConfig()), *inspect.signature(GenerationMixin.generate).parameters, *CONTINUING}
-    known = {name for name in known if not name.startswith("_")} - {"self", "inputs", "kwargs"}
-    for name in given:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-            hint = f"; did you mean {close[0]!r}?" if close else ", such as max_new_tokens or temperature"
-            raise StgraphError(f"{name!r} is no argument of generate{hint}")
+    return frozenset(name for name in known if not name.startswith("_")) - {"self", "inputs", "kwargs"}
 
 
 def effective(model: nn.Module, given: Mapping[str, Any], name: str) -> Any:
