@@ -234,10 +234,11 @@ INLINE double total(Lanes lanes)
         finally                                                                                                        \
     }
 
-/* Ask for what is read EARLY bytes after the features at i. */
+/* Ask for what is read EARLY bytes after the features at i, into the second cache of the core: the first one is too small
+ * for four rows and a sum, and would lose it again before it is read. */
 #define ASK_EARLY(row)                                                                                                 \
     for (int k_ = 0; k_ < (STEP * size_of(dtype) + LINE - 1) / LINE; k_++)                                             \
-        __builtin_prefetch((row) + i * size_of(dtype) + EARLY + k_ * LINE);
+        __builtin_prefetch((row) + i * size_of(dtype) + EARLY + k_ * LINE, 0, 2);
 
 /* The sums of a block, added to those of the blocks before. */
 #define PUT_ASIDE(count, sum)                                                                                          \
