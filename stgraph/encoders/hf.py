@@ -330,7 +330,7 @@ class _Tower:
     def pixels(self, frames: Tensor, size: int | None) -> Tensor:
         """(B, 3, H, W) uint8 frames resized, rescaled and normalised: (B, 3, H', W') float32."""
         height, width = self.frame_size(frames.shape[2], frames.shape[3], size)
-        pictures = [Image.fromarray(frame.permute(1, 2, 0).cpu().contiguous().numpy()) for frame in frames]
+        pictures = [Image.fromarray(np.ascontiguousarray(frame.permute(1, 2, 0).cpu().numpy())) for frame in frames]
         resized = np.stack([np.asarray(p.resize((width, height), self.preparation.resample)) for p in pictures])
         pixels = torch.from_numpy(resized).permute(0, 3, 1, 2) * self.preparation.scale
         return (pixels - self.preparation.mean) / self.preparation.std

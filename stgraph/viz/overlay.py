@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..errors import StgraphError, check_choice, check_number
 from ..selectors.selection import KEPT, Selection, Verdict
@@ -24,6 +23,7 @@ from .colours import (
     hexadecimal,
     rgb,
 )
+from .images import scaled
 from .summary import one_video, telling_frames, token_grid, verdicts_per_frame
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ OVERLAY_KINDS: tuple[OverlayKind, ...] = ("kept", "communities", "difference")
 NO_TOKEN = 255
 """Verdict of grid positions that hold no token."""
 
-_LUMINANCE = np.array([0.299, 0.587, 0.114])
+_LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 # -- one frame --------------------------------------------------------------------------------------------------------
 
@@ -56,9 +56,9 @@ def frame_overlay(frame: Tensor, verdict: np.ndarray, *, dim: float = 0.3, outli
     check_number("dim", dim, at_least=0, at_most=1)
     pixels = _pixels(frame)
     codes = _per_pixel(verdict, pixels)
-    kept = np.isin(codes, KEPT)
-    out = pixels.copy()
-    out[~kept] = (pixels[~kept] @ _LUMINANCE * dim).round().astype(np.uint8)[:, None]
+    kept = _per_pixel(np.isin(verdict, KEPT), pixels)
+    grey = (_grey(frame) * dim).round().astype(np.uint8)
+    out = np.where(kept, frame.cpu().numpy(), grey).transpose(1, 2, 0)  # one channel after the other
     palette = np.zeros((256, 3), dtype=np.uint8)
     for name, colour in VERDICT_COLOURS.items():
         palette[name] = rgb(colour)
@@ -106,7 +106,7 @@ def difference_overlay(
     check_number("maximum", maximum, above=0)
     pixels = _pixels(frame)
     level = (difference / maximum).clip(0, 1)
-    grey = (pixels @ _LUMINANCE * 0.6)[..., None]
+    grey = (_grey(frame) * 0.6)[..., None]
     share = _per_pixel(0.9 * level**0.5, pixels)[..., None]
     out = (grey * (1 - share) + _per_pixel(heat_colours(level), pixels) * share).round().astype(np.uint8)
     if marked is not None:
@@ -120,6 +120,13 @@ def _pixels(frame: Tensor) -> np.ndarray:
         raise StgraphError(f"a frame must be (3, H, W) uint8, got {tuple(frame.shape)} {frame.dtype}")
     pixels: np.ndarray = frame.permute(1, 2, 0).cpu().numpy()
     return pixels
+
+
+def _grey(frame: Tensor) -> np.ndarray:
+    """(H, W) float32 luminance. One channel at a time: products of rows of three are several times slower."""
+    red, green, blue = (weight * plane for weight, plane in zip(_LUMINANCE, frame.cpu().numpy(), strict=True))
+    total: np.ndarray = red + green + blue
+    return total
 
 
 def _frame(pixels: np.ndarray) -> Tensor:
@@ -212,14 +219,6 @@ def _overlays(
             yield community_overlay(frame, community[t], alone[t])
         else:
             yield difference_overlay(frame, difference[t], maximum=maximum, marked=marked[t])
-
-
-def scaled(frame: Tensor, width: int) -> Tensor:
-    """The frame (3, H, W) uint8 at ``width`` pixels, its shape kept."""
-    height = max(1, round(frame.shape[1] * width / frame.shape[2]))
-    if (height, width) == tuple(frame.shape[1:]):
-        return frame
-    return F.interpolate(frame[None], (height, width), mode="bilinear", antialias=True)[0]
 
 
 def overlay_video(

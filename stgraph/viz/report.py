@@ -9,10 +9,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
-from io import BytesIO
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -32,11 +31,9 @@ from .charts import threshold_name
 from .colours import ALONE_COLOUR, VERDICT_COLOURS, community_palette, heat_colours, hexadecimal
 from .explorer import asset, explorer_data, json_for_script
 from .explorer.data import largest_events
-from .overlay import frame_sheet, scaled
+from .images import data_uri, image_of
+from .overlay import frame_sheet
 from .summary import difference_per_frame, verdicts_per_frame, weight_histogram
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 MAX_FRAMES = 128
 """Frames that a report shows at most; of more, this many are chosen evenly."""
@@ -49,8 +46,6 @@ MAX_EVENTS = 200
 
 MIN_EVENT_SIZE = 3
 """Tokens of the smallest event that is listed; smaller ones are counted in one sentence."""
-
-_JPEG_QUALITY = 60
 
 
 def write_report(
@@ -106,7 +101,7 @@ def write_report(
         lead=_escape(_lead(run)),
         notes=_list((*video.notes, *selection.notes), "notes"),
         cards=_cards(run, quality),
-        sheet=_data_uri(frame_sheet(video, run.selection, run.grid, frames=12, width=280)),
+        sheet=data_uri(frame_sheet(video, run.selection, run.grid, frames=12, width=280)),
         subset=_subset(run),
         explorer_css=asset("css") if run.graph is not None else "",
         explorer_js=asset("js") if run.graph is not None else "",
@@ -260,7 +255,7 @@ def _data(run: _Run) -> dict[str, Any]:
                 "first": first,
                 "last": last,
                 "token": run.first_token + bounds[t],
-                "image": _data_uri(_picture(run.video.frames[t])),
+                "image": data_uri(image_of(run.video.frames[t], FRAME_WIDTH)),
             }
             for t, first, last in zip(embedded, counts, counts[1:], strict=False)
         ],
@@ -350,19 +345,6 @@ def _largest(events: Iterable[Event]) -> list[Event]:
 def _packed(values: Tensor, dtype: str) -> dict[str, str]:
     array = values.detach().cpu().numpy().astype(np.dtype(dtype).newbyteorder("<"))
     return {"dtype": dtype, "base64": base64.b64encode(array.tobytes()).decode()}
-
-
-def _picture(frame: Tensor) -> Image:
-    from PIL import Image
-
-    small = scaled(frame, min(FRAME_WIDTH, frame.shape[2]))
-    return Image.fromarray(np.ascontiguousarray(small.permute(1, 2, 0).cpu().numpy()))
-
-
-def _data_uri(image: Image) -> str:
-    buffer = BytesIO()
-    image.save(buffer, "JPEG", quality=_JPEG_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 # -- text and tables --------------------------------------------------------------------------------------------------

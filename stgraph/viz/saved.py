@@ -15,7 +15,7 @@ from ..graph import SpatioTemporalGraph
 from ..selectors.selection import Selection
 from ..tokens import Grid
 from ..video import Video
-from .overlay import scaled
+from .images import image_of, jpeg
 from .scene import Scene
 
 FILE = "graph.safetensors"
@@ -29,7 +29,7 @@ def save_graph(folder: str | Path, graph: SpatioTemporalGraph, video: Video | No
     """Write edges, weights, kinds and vertices of one video's graph, and its frames as JPEG, into ``folder``."""
     from safetensors.torch import save
 
-    jpegs = [] if video is None else [_jpeg(frame) for frame in video.frames]
+    jpegs = [] if video is None else [jpeg(image_of(frame, FRAME_WIDTH), 70) for frame in video.frames]
     tensors = {
         "edge_index": graph.edge_index.cpu().int().contiguous(),
         "edge_weight": graph.edge_weight.cpu().contiguous().clone(),
@@ -95,12 +95,3 @@ def _video(tensors: dict[str, Tensor], source: str | None) -> Video | None:
         for start, end in zip([0, *ends[:-1]], ends, strict=True)
     ]
     return Video(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).contiguous(), tensors["timestamps"], source)
-
-
-def _jpeg(frame: Tensor) -> bytes:
-    from PIL import Image
-
-    buffer = BytesIO()
-    small = scaled(frame, min(FRAME_WIDTH, frame.shape[2]))
-    Image.fromarray(small.permute(1, 2, 0).contiguous().cpu().numpy()).save(buffer, "JPEG", quality=70)
-    return buffer.getvalue()

@@ -31,7 +31,8 @@ from .drawing import (
     new_figure,
     slot_width,
 )
-from .overlay import overlay_frames, scaled
+from .images import scaled
+from .overlay import overlay_frames
 from .summary import (
     one_video,
     telling_frames,

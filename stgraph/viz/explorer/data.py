@@ -6,7 +6,6 @@ import base64
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from ..colours import (
     heat_colours,
     hexadecimal,
 )
-from ..overlay import scaled
+from ..images import data_uri, image_of
 from ..summary import verdicts_per_frame
 
 MAX_VERTICES = 60_000
@@ -46,8 +45,6 @@ MAX_EVENTS = 200
 
 THUMBNAIL_WIDTH = 160
 """Pixels across a frame of the film strip."""
-
-_JPEG_QUALITY = 60
 
 
 @dataclass
@@ -79,7 +76,7 @@ class _Packer:
         return [low, high]
 
     def block(self) -> str:
-        return base64.b64encode(zlib.compress(b"".join(self.parts), 9)).decode()
+        return base64.b64encode(zlib.compress(b"".join(self.parts))).decode()
 
 
 def explorer_data(
@@ -351,15 +348,4 @@ def _event(event: Event) -> dict[str, Any]:
 
 
 def _thumbnails(video: Video, span: tuple[int, int]) -> list[str]:
-    return [jpeg_uri(video.frames[t], THUMBNAIL_WIDTH) for t in range(span[0], span[1] + 1)]
-
-
-def jpeg_uri(frame: Tensor, width: int, quality: int = _JPEG_QUALITY) -> str:
-    """A frame (3, H, W) uint8 as a JPEG in a data address, at most ``width`` pixels across."""
-    from PIL import Image
-
-    small = scaled(frame, min(width, frame.shape[2]))
-    buffer = BytesIO()
-    picture = Image.fromarray(small.permute(1, 2, 0).contiguous().cpu().numpy())
-    picture.save(buffer, "JPEG", quality=quality, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return [data_uri(image_of(video.frames[t], THUMBNAIL_WIDTH)) for t in range(span[0], span[1] + 1)]
