@@ -42,11 +42,13 @@ demo: $(VENV)/.core ## Render a sample clip with known events and compress it to
 	@$(BIN)/stgraph sample demo/sample.mp4
 	@$(BIN)/stgraph compress demo/sample.mp4 retention=0.3 --events demo/sample.events.json --output demo/result --overwrite
 
+# Two of the notebooks; `make test-slow` runs them all.
 test: lint ## Everything that must pass: linting, types, tests
-	$(BIN)/pytest --numprocesses 2 --nbmake tests notebooks
+	$(BIN)/pytest --numprocesses 2 --nbmake tests notebooks/01_from_video_to_graph.ipynb notebooks/06_write_your_own_detector.ipynb
 
 test-slow: $(VENV)/.test ## The tests that take minutes
 	$(BIN)/pytest -m slow
+	$(BIN)/pytest --nbmake notebooks
 
 $(VENV)/.browser: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) --editable '.[browser]'

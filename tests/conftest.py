@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -27,3 +28,5 @@ hypothesis.settings.register_profile("default", deadline=None, derandomize=bool(
 hypothesis.settings.load_profile("default")
 # Many small tensors on busy cores: threads would wait for each other. Tests of thread counts set their own.
 torch.set_num_threads(1)
+# Shells let what they start in the background ignore Ctrl-C, and so would the programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,6 +1,6 @@
 """The notebooks as they are stored: executed in one go, with their pictures, and nothing of the machine that ran them.
 
-That they still run is tested by ``pytest --nbmake notebooks``.
+That they still run is tested by ``pytest --nbmake notebooks``: two of them in ``make test``, all in ``make test-slow``.
 """
 
 from __future__ import annotations

@@ -16,6 +16,9 @@ from .graphs import SMALL, regions
 
 PLUGIN = "tests.community.plugin:Chessboard"
 
+LONG = ("multiplex",)
+"""Detectors that take more than ten seconds for fifty thousand vertices."""
+
 SPECS = [
     *({"name": name} for name in COMMUNITIES),
     {"name": "components", "backend": "torch"},
@@ -84,7 +87,9 @@ def many():
     return build_graph(tokens).prune(0.8)
 
 
-@pytest.mark.parametrize("name", [*COMMUNITIES, PLUGIN])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in (*COMMUNITIES, PLUGIN)]
+)
 def test_fifty_thousand_vertices(name, many):
     partition = COMMUNITIES.build(name)(many)
     assert len(partition.labels) == many.num_nodes == 50_176

@@ -27,7 +27,7 @@ from stgraph.registry import registry
 STAND_IN = ["evaluator=tests.experiments.stand_in:load", "workers=0"]
 
 
-def outcomes_of(rates: dict[tuple[str, float], float], study: Study, clips: int = 120) -> Outcomes:
+def outcomes_of(rates: dict[tuple[str, float], float], study: Study, clips: int = 60) -> Outcomes:
     """Outcomes in which each row of a study is right at a rate of its own; rows without one were not measured."""
     rng = np.random.default_rng(0)
     identity = {"model": "m", "benchmark": "b"}
@@ -110,10 +110,10 @@ def test_only_questions_that_both_were_asked_count(detectors):
     study = studies()["community"]
     correct = detectors.correct.copy()
     leiden = detectors.row(settings(("community=leiden",), 0.1), "m")
-    correct[leiden, :300] = np.nan  # 50 clips
+    correct[leiden, :150] = np.nan  # 25 clips
     found = measure(study, replace(detectors, correct=correct), "m", clips_of(study, detectors, "test"))
-    assert found.line("leiden", 0.1).questions.sum() == 420
-    assert found.line("louvain", 0.1).questions.sum() == 720
+    assert found.line("leiden", 0.1).questions.sum() == 210
+    assert found.line("louvain", 0.1).questions.sum() == 360
 
 
 def test_words_follow_from_the_numbers(detectors):

@@ -89,8 +89,9 @@ def same(first: Path, second: Path) -> None:
 # -- surviving --------------------------------------------------------------------------------------------------------
 
 
-def test_killed_at_random_moments_and_finished_equals_undisturbed(model, tmp_path):
-    killed_and_finished(model, tmp_path / "killed.sqlite", "workers=2", kills=2)
+@pytest.mark.parametrize("kills", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_and_finished_equals_undisturbed(model, tmp_path, kills):
+    killed_and_finished(model, tmp_path / "killed.sqlite", "workers=2", kills=kills)
     (model / "sleep").unlink()
     assert main([*WORDS, *words(model, tmp_path / "whole.sqlite", "clips=12")]) == 0
     same(tmp_path / "killed.sqlite", tmp_path / "whole.sqlite")
@@ -118,7 +119,7 @@ def test_finished_cells_are_never_run_again(model, tmp_path, capsys):
 def test_several_sweeps_share_a_file(model, tmp_path):
     (model / "sleep").write_text("0.05")
     results = tmp_path / "shared.sqlite"
-    command = [sys.executable, "-m", "experiments.sweep", *words(model, results, "clips=8", "workers=1")]
+    command = [sys.executable, "-m", "experiments.sweep", *words(model, results, "clips=8")]
     grids = (WORDS, ["selector=simdiff,random,uniform", "retention=0.4"])
     sweeps = [subprocess.Popen([*command, *grid], cwd=ROOT, stdout=subprocess.DEVNULL) for grid in grids]
     assert [sweep.wait(timeout=300) for sweep in sweeps] == [0, 0]
@@ -166,7 +167,9 @@ def test_a_worker_that_dies_is_replaced(model, tmp_path, engine):
     assert finished(tmp_path / "r.sqlite") == 3 * CELLS
 
 
-@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+@pytest.mark.parametrize(
+    "engine", [pytest.param("local", marks=pytest.mark.slow), pytest.param("ray", marks=pytest.mark.ray)]
+)
 def test_a_cell_that_kills_its_workers_fails_and_the_others_go_on(model, tmp_path, engine, capsys):
     (model / "fatal").write_text("validation/1 " + "x" * 99)
     call = ["selector=random", *words(model, tmp_path / "r.sqlite", "clips=3", f"engine={engine}", "workers=1")]

@@ -216,7 +216,7 @@ def large_videos(draw: st.DrawFn) -> VideoTokens:
 
 
 @given(st.one_of(videos(), large_videos()), st.sampled_from([0.1, 0.3, 0.5]))
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_selections_are_the_same(tokens, retention):
     check_same_selections(tokens, retention)
 

@@ -57,8 +57,8 @@ def test_each_gate_shows_what_it_says(reader: Reader) -> None:
 
 
 def test_the_forest_is_at_chance_and_finds_a_planted_hint(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gates, "TRAINED", 150)
-    asked = [ask(unpainted(f"validation {number}", Knobs())) for number in range(60)]
+    monkeypatch.setattr(gates, "TRAINED", 100)
+    asked = [ask(unpainted(f"validation {number}", Knobs())) for number in range(40)]
     right = [value for each in forest(asked) for value in each]
     chance = np.mean([1 / len(one.options) for each in asked for one in each])
     assert abs(np.mean(right) - chance) < 0.07
