@@ -119,6 +119,25 @@ def test_keeping_everything_loses_nothing():
     assert quality.frame_spread == pytest.approx(1)
 
 
+def test_a_clip_of_zeros_is_covered_and_loses_nothing():
+    """A zero vector is the same as another one: nothing is divided by its length, and no figure is NaN."""
+    tokens = VideoTokens.from_grid(torch.zeros(3, 4, 5, 16))
+    quality = evaluate(tokens, STSimDiff(retention=0.2)(tokens))
+    assert (quality.coverage, quality.coverage_dropped, quality.reconstruction_error) == (1, 1, 0)
+    assert all(math.isfinite(value) for value in quality.as_dict().values() if isinstance(value, float))
+
+
+def test_coverage_of_dropped_tokens_alone_is_compared_across_retentions():
+    """Among tokens of which each is at right angles to all others, no kept one stands for a dropped one.
+
+    Kept tokens count as 1, so coverage is the retention itself; without them it is the same at every retention.
+    """
+    tokens = VideoTokens.from_grid(torch.eye(60).view(3, 4, 5, 60))
+    found = [evaluate(tokens, STSimDiff(retention=share)(tokens)) for share in (0.1, 0.5, 0.9)]
+    assert [quality.coverage for quality in found] == pytest.approx([0.1, 0.5, 0.9])
+    assert [quality.coverage_dropped for quality in found] == pytest.approx([0, 0, 0])
+
+
 def test_reconstruction_by_hand():
     x = torch.tensor([[2.0, 0.0], [1.0, 0.1], [0.0, 3.0]]).view(1, 1, 3, 2)
     tokens = VideoTokens.from_grid(x)
