@@ -7,6 +7,8 @@ own: a causal model can know them.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,50 +21,47 @@ from .sprites import COLOURS, KINDS
 EVENTS = ("none", "flash", "enter", "leave", "fade", *(f"move {direction}" for direction in DIRECTIONS))
 """What has happened so far to the object at a token; ``flash`` only in the frames of the flash."""
 
-CLASSES = {
-    "kind": len(KINDS) + 1,
-    "colour": len(COLOURS) + 1,
-    "event": len(EVENTS),
-    "subject": len(KINDS) + 1,
-    "scene": 4,
-    "first": 2,
-    "small": 2,
-    "frame": 64,
-}
-"""Label -> number of its classes.
 
-``kind`` and ``colour`` are those of the object that covers most of the token; the last class is the background.
+class Label(NamedTuple):
+    """What one linear layer reads from each visual token.
+
+    Attributes:
+        classes: how many there are.
+        weight: of its cross-entropy in the auxiliary loss.
+        common: the class that nearly all tokens have, if there is one.
+        rare: how much that class counts in the cross-entropy; all others count 1.
+    """
+
+    classes: int
+    weight: float
+    common: int | None = None
+    rare: float = 1.0
+
+
+LABELS = {
+    "kind": Label(len(KINDS) + 1, 0.3, len(KINDS), 0.15),
+    "colour": Label(len(COLOURS) + 1, 0.1, len(COLOURS), 0.15),
+    "event": Label(len(EVENTS), 1.0, 0, 0.1),
+    "subject": Label(len(KINDS) + 1, 0.6, len(KINDS), 0.05),
+    "scene": Label(4, 0.3),
+    "first": Label(2, 0.5, 0, 0.05),
+    "small": Label(2, 0.2, 0, 0.1),
+    "frame": Label(64, 0.3),
+}
+"""``kind`` and ``colour`` are those of the object that covers most of the token; the last class is the background.
 ``event`` tells what has happened to it, and ``subject`` names it again where something has: also at the tokens that an
 object has left. ``scene`` counts the shot boundaries so far. ``first`` marks the first token of each object, frame by
 frame and row by row: to count these is to count objects. ``frame`` is the number of the frame.
 """
 
-WEIGHTS = {
-    "kind": 0.3,
-    "colour": 0.1,
-    "event": 1.0,
-    "subject": 0.6,
-    "scene": 0.3,
-    "first": 0.5,
-    "small": 0.2,
-    "frame": 0.3,
-}
-"""Label -> weight of its cross-entropy in the auxiliary loss."""
-
-RARE = {"kind": 0.15, "colour": 0.15, "event": 0.1, "subject": 0.05, "first": 0.05, "small": 0.1}
-"""Label -> weight of the class that nearly all tokens have; the others count 1."""
-
-COMMON = {"kind": len(KINDS), "colour": len(COLOURS), "event": 0, "subject": len(KINDS), "first": 0, "small": 0}
-"""Label -> that class."""
-
 
 def labels(clip: Clip) -> dict[str, Tensor]:
-    """Label -> (T, h, w) uint8 classes of each token, see :data:`CLASSES`."""
+    """Label -> (T, h, w) uint8 classes of each token, see :data:`LABELS`."""
     shares = torch.from_numpy(clip.shares)
     count, height, width = shares.shape[1:]
     none, background = len(COLOURS), len(KINDS)
     blank = torch.zeros(count, height, width, dtype=torch.uint8)
-    found = {name: blank.clone() for name in CLASSES}
+    found = {name: blank.clone() for name in LABELS}
     found["kind"] += background
     found["subject"] += background
     found["colour"] += none
@@ -101,18 +100,17 @@ class Auxiliary(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.RMSNorm(width)
-        self.heads = nn.ModuleDict({name: nn.Linear(width, classes) for name, classes in CLASSES.items()})
+        self.heads = nn.ModuleDict({name: nn.Linear(width, label.classes) for name, label in LABELS.items()})
 
     def forward(self, hidden: Tensor, truth: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """The weighted loss of (N, d) hidden states, and the share of right classes where one is not the common one."""
         total, right = hidden.new_zeros((), dtype=torch.float32), {}
         normed = self.norm(hidden)
         for name, head in self.heads.items():
-            rows, classes = head(normed).float(), truth[name].long()
-            weight = torch.ones(CLASSES[name])
-            if name in COMMON:
-                weight[COMMON[name]] = RARE[name]
-            total = total + WEIGHTS[name] * F.cross_entropy(rows, classes, weight)
-            asked = classes != COMMON[name] if name in COMMON else torch.ones_like(classes, dtype=torch.bool)
+            label, rows, classes = LABELS[name], head(normed).float(), truth[name].long()
+            counts, asked = torch.ones(label.classes), torch.ones_like(classes, dtype=torch.bool)
+            if label.common is not None:
+                counts[label.common], asked = label.rare, classes != label.common
+            total = total + label.weight * F.cross_entropy(rows, classes, counts)
             right[name] = float((rows.detach().argmax(1) == classes)[asked].float().mean()) if asked.any() else 1.0
         return total, right

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from . import model as small
 from .labels import Auxiliary, labels
-from .painting import paint
+from .painting import Clip, paint
 from .questions import Question, ask
 from .script import PLACES, Knobs, write_script
 from .sequence import END, IDS, VIDEO, logits, pack, prefix_ids, use_packed_attention
@@ -35,6 +35,7 @@ from .sprites import COLOURS, KINDS
 from .tower import RUNS, encode
 
 Example = tuple[Tensor, list[Question], dict[str, Tensor]]
+"""The tokens of a clip, its questions, and the labels of the tokens."""
 
 READ = (2, 3)
 """Layers behind which the auxiliary losses read the labels of visual tokens, counted from 0."""
@@ -183,12 +184,12 @@ def stage(share: float, chance: random.Random) -> Knobs:
     )
 
 
-def example(model: Any, name: str, knobs: Knobs, each: int) -> Example:
-    """An encoded clip and its questions."""
+def shown(model: Any, name: str, knobs: Knobs, each: int) -> tuple[Tensor, list[Question], Clip]:
+    """The tokens of a clip, its questions, and the clip."""
     clip = paint(write_script(name, knobs))
     with torch.no_grad(), small.autocast():
         tokens = encode(model, torch.from_numpy(clip.frames))
-    return tokens.bfloat16(), ask(clip, each=each), labels(clip)
+    return tokens.bfloat16(), ask(clip, each=each), clip
 
 
 def answered(questions: Sequence[Question], rows: Tensor) -> list[bool]:
@@ -204,7 +205,7 @@ def validate(model: Any, knobs: Knobs, clips: int) -> dict[str, float]:
     """Accuracy by type on validation clips, among the options."""
     right: dict[str, list[bool]] = defaultdict(list)
     for number in range(clips):
-        tokens, questions, _ = example(model, f"validation {number}", knobs, 2)
+        tokens, questions, _ = shown(model, f"validation {number}", knobs, 2)
         with torch.no_grad(), small.autocast():
             rows, _ = logits(model, pack(model, tokens[None], knobs.fps, [questions]))
         for question, correct in zip(questions, answered(questions, rows), strict=True):
@@ -281,14 +282,14 @@ class Trainer:
             group["lr"] = rate
         chance = random.Random(f"stgraph training {self.seed} {number}")
         knobs = stage(self.share, chance)
-        shown = self._examples(knobs, chance)
-        questions = [chance.sample(asked, min(len(asked), QUESTIONS)) for _, asked, _ in shown]
+        batch = self._examples(knobs, chance)
+        questions = [chance.sample(asked, min(len(asked), QUESTIONS)) for _, asked, _ in batch]
         flat = [question for asked in questions for question in asked]
         with small.autocast():
-            packed = pack(self.model, torch.stack([tokens for tokens, *_ in shown]), knobs.fps, questions)
+            packed = pack(self.model, torch.stack([tokens for tokens, *_ in batch]), knobs.fps, questions)
             rows, after = (found.float() for found in logits(self.model, packed))
             visual = prefix_ids(knobs.frames, knobs.grid, knobs.fps) == VIDEO
-            truth = {name: torch.stack([told[name] for *_, told in shown]).flatten() for name in shown[0][2]}
+            truth = {name: torch.stack([told[name] for *_, told in batch]).flatten() for name in batch[0][2]}
             read = [
                 auxiliary(self.hidden.pop(number)[:, : packed.prefix][:, visual].flatten(0, 1), truth)
                 for number, auxiliary in zip(READ, self.auxiliary, strict=True)
@@ -335,7 +336,9 @@ class Trainer:
         held = self._pool[knobs.frames, knobs.side, knobs.fps]
         again = [held.pop(chance.randrange(len(held))) for _ in range(count // 2)] if len(held) > 12 else []
         names = [f"train {self.seed} {number} {which}" for which in range(count - len(again))]
-        fresh = [example(self.model, name, knobs, 4 if self.share < BALANCED else 2) for name in names]
+        each = 4 if self.share < BALANCED else 2
+        painted = [shown(self.model, name, knobs, each) for name in names]
+        fresh = [(tokens, questions, labels(clip)) for tokens, questions, clip in painted]
         held += fresh
         self.state["clips"] += len(fresh)
         return fresh + again

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from experiments.benchmark import model as small
 from experiments.benchmark import tower, train
 from experiments.benchmark.answering import Reader
-from experiments.benchmark.labels import CLASSES, COMMON, EVENTS, RARE, WEIGHTS, Auxiliary, labels
+from experiments.benchmark.labels import EVENTS, LABELS, Auxiliary, labels
 from experiments.benchmark.painting import paint
 from experiments.benchmark.questions import VISIBLE
 from experiments.benchmark.script import Knobs, write_script
@@ -173,17 +173,20 @@ def test_labels_count_objects_and_shots() -> None:
 def test_common_classes_count_less() -> None:
     read = Auxiliary(8)
     hidden = torch.randn(50, 8)
-    truth = {name: torch.randint(0, size, (50,), dtype=torch.uint8) for name, size in CLASSES.items()}
+    truth = {name: torch.randint(0, label.classes, (50,), dtype=torch.uint8) for name, label in LABELS.items()}
     loss, right = read(hidden, truth)
     wanted = 0.0
     for name, head in read.heads.items():
         rows = head(read.norm(hidden)).log_softmax(1).detach()
-        weight = torch.ones(CLASSES[name])
-        if name in COMMON:
-            weight[COMMON[name]] = RARE[name]
+        weight = torch.ones(LABELS[name].classes)
+        if LABELS[name].common is not None:
+            weight[LABELS[name].common] = LABELS[name].rare
         picked, each = rows[range(50), truth[name].long()], weight[truth[name].long()]
-        wanted = wanted + float(-(picked * each).sum() / each.sum()) * WEIGHTS[name]
-        chosen, asked = rows.argmax(1) == truth[name], truth[name] != COMMON.get(name, 255)
+        wanted = wanted + float(-(picked * each).sum() / each.sum()) * LABELS[name].weight
+        chosen, asked = (
+            rows.argmax(1) == truth[name],
+            truth[name] != (255 if LABELS[name].common is None else LABELS[name].common),
+        )
         assert right[name] == pytest.approx(float(chosen[asked].float().mean()))
     assert float(loss.detach()) == pytest.approx(wanted, rel=1e-5)
 
