@@ -672,10 +672,18 @@ const stgraphExplorer = (() => {
         line([at(state.from, rows - 0.2, front), at(state.to, rows - 0.2, front)]);
         pen.font = "11px system-ui, sans-serif"; pen.textAlign = "center"; pen.textBaseline = "top";
         const ticks = Math.max(1, Math.min(state.to - state.from, Math.floor(area.width / 110)));
-        for (let k = 0; k <= ticks; k++) {
+        const written = []; // no label over another one or outside; both ends come first
+        const [start, stop] = [at(state.from, rows - 0.2, front), at(state.to, rows - 0.2, front)];
+        const inner = at((state.from + state.to) / 2, (low[0] + low[1]) / 2, (low[2] - 0.5) / 2), steep = Math.abs(stop[1] - start[1]) > 0.6 * Math.abs(stop[0] - start[0]);
+        const away = (start[0] + stop[0]) / 2 < inner[0] ? -1 : 1; // beside a steep axis, below a flat one
+        for (const k of [0, ticks, ...Array.from({ length: ticks - 1 }, (_, i) => i + 1)]) {
           const f = Math.round(state.from + ((state.to - state.from) * k) / ticks), [x, y] = at(f, rows - 0.2, front);
-          line([[x, y], [x, y + 4]]);
-          pen.fillText(seconds(f), x, y + 6);
+          line(steep ? [[x, y], [x + 4 * away, y]] : [[x, y], [x, y + 4]]);
+          const half = pen.measureText(seconds(f)).width / 2 + 3, top = steep ? y - 6 : y + 6;
+          const middle = Math.min(Math.max(steep ? x + away * (half + 5) : x, area.x + half), area.x + area.width - half);
+          if (written.some(([left, right, taken]) => middle - half < right && middle + half > left && Math.abs(taken - top) < 14)) continue;
+          written.push([middle - half, middle + half, top]);
+          pen.fillText(seconds(f), middle, top);
         }
         pen.globalAlpha = 1;
         for (const f of sheets()) {
