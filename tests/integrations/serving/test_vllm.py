@@ -5,19 +5,14 @@ Runs in the environment of ``make test-vllm``, in one process. ``engines`` holds
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import functools
 import importlib
 import inspect
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +22,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.serving import body, first_token, post, served
 from stgraph import StgraphError, VideoTokens
 from stgraph.integrations.serving.vllm_faults import TRIALS, faults
 from stgraph.selectors import SELECTORS, Selection
@@ -42,6 +38,7 @@ CLIP = tiny.film(8, 64, 64)
 PORTRAIT = tiny.film(8, 64, 32, seed=1)
 CLIPS = {"landscape": CLIP, "portrait": PORTRAIT}
 ROOT = Path(__file__).parents[3]
+SERVED = ("--dtype", "float32", "--enforce-eager", "--max-model-len", "4096", "--video-pruning-rate", "0.7")
 
 
 class Engines:
@@ -316,6 +313,29 @@ def test_the_runner_for_cpus_notes_that_the_model_prunes(engines):
     assert "is_multimodal_pruning_enabled" not in source, "vLLM is right by now: take the mend out"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "family", "message"),
+    [
+        ("runner", "qwen2_5_vl", "cannot be broadcast"),
+        ("two videos", "qwen2_5_vl", "must be non-negative"),
+        ("image after", "qwen2_5_vl", "must be non-negative"),
+        ("chunks", "qwen3_vl", None),
+    ],
+)
+def test_whole_engines_without_the_plugin_have_the_faults(fault, family, message, tmp_path):
+    """With it, the same requests are answered alike: see the tests of caches, chunks and several videos above."""
+    program = [sys.executable, "-m", "tests.integrations.serving.stock", fault, family, str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    done = subprocess.run(program, check=True, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    if message is None:
+        assert found["cached"] > 1e-3
+        assert found["chunked"] > 1e-3
+    else:
+        assert message in found["error"]
+
+
 def test_positions_that_stay_wrong_stop_the_server(engines, stock):
     from stgraph.integrations.serving.vllm_hooks import mend
 
@@ -432,12 +452,11 @@ def test_vllm_serve_answers_over_http(engines, tmp_path):
 
     clip = tmp_path / "clip.mp4"
     write_video(clip, torch.from_numpy(tiny.film(16, 64, 64)).permute(0, 3, 1, 2), fps=8)
-    video = "data:video/mp4;base64," + base64.b64encode(clip.read_bytes()).decode()
-    content = [{"type": "video_url", "video_url": {"url": video}}, {"type": "text", "text": "What happens?"}]
-    body = {"model": "tiny", "max_tokens": 4, "temperature": 0, "messages": [{"role": "user", "content": content}]}
-    with served(engines.folders["qwen2_5_vl"], tmp_path, {"STGRAPH_VLLM": "selector=simdiff"}) as (address, log):
-        answers = [post(f"{address}/v1/chat/completions", body) for _ in range(2)]
-        assert "stgraph chooses the video tokens" in log.read_text()
+    settings = {"STGRAPH_VLLM": "selector=simdiff", "STGRAPH_VLLM_DUMP": str(tmp_path / "dump")}
+    with served(engines.folders["qwen2_5_vl"], tmp_path / "log", settings, *SERVED) as address:
+        answers = [post(address, body(clip, max_tokens=4)) for _ in range(2)]
+        assert 0 < first_token(address, body(clip, max_tokens=4, ignore_eos=True)) < 600
+        assert "stgraph chooses the video tokens" in (tmp_path / "log").read_text()
     assert answers[0]["choices"][0]["message"]["content"] == answers[1]["choices"][0]["message"]["content"]
     (folder,) = (tmp_path / "dump").iterdir()
     selection = Selection.load(folder)
@@ -449,46 +468,9 @@ def test_vllm_serve_answers_over_http(engines, tmp_path):
 def test_vllm_serve_does_not_start_with_an_unknown_word(engines, tmp_path):
     with (
         pytest.raises(RuntimeError, match="did you mean 'simdiff'"),
-        served(engines.folders["qwen2_5_vl"], tmp_path, {"STGRAPH_VLLM": "selector=simdif"}),
+        served(engines.folders["qwen2_5_vl"], tmp_path / "log", {"STGRAPH_VLLM": "selector=simdif"}, *SERVED),
     ):
         pass
-
-
-@contextlib.contextmanager
-def served(folder, tmp_path, environment):
-    """A running server: its address and the file of what it prints."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path / "server.log"
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
-    command += ["--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"]
-    command += ["--enforce-eager", "--max-model-len", "4096", "--video-pruning-rate", "0.7"]
-    settings = os.environ | environment | {"STGRAPH_VLLM_DUMP": str(tmp_path / "dump")}
-    settings.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
-    with log.open("w") as out:
-        process = subprocess.Popen(command, env=settings, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        end = time.monotonic() + 900
-        while True:
-            if process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(log.read_text())
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=5) as answer:
-                if answer.status == 200:
-                    break
-            time.sleep(1)
-        yield address, log
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
-
-
-def post(address, body):
-    request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=600) as answer:
-        return json.loads(answer.read())
 
 
 # -- what needs a GPU, and has not run --------------------------------------------------------------------------------
