@@ -7,6 +7,7 @@ own: a causal model can know them.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import NamedTuple
 
 import torch
@@ -45,13 +46,15 @@ LABELS = {
     "subject": Label(len(KINDS) + 1, 0.6, len(KINDS), 0.05),
     "scene": Label(4, 0.3),
     "first": Label(2, 0.5, 0, 0.05),
+    "alike": Label(6, 0.5, 0, 0.05),
     "small": Label(2, 0.2, 0, 0.1),
     "frame": Label(64, 0.3),
 }
 """``kind`` and ``colour`` are those of the object that covers most of the token; the last class is the background.
 ``event`` tells what has happened to it, and ``subject`` names it again where something has: also at the tokens that an
 object has left. ``scene`` counts the shot boundaries so far. ``first`` marks the first token of each object, frame by
-frame and row by row: to count these is to count objects. ``frame`` is the number of the frame.
+frame and row by row: to count these is to count objects. ``alike`` is how many objects of this colour have been seen so
+far, this one with them, 5 for five and more; 0 is the background. ``frame`` is the number of the frame.
 """
 
 
@@ -67,6 +70,7 @@ def labels(clip: Clip) -> dict[str, Tensor]:
     found["colour"] += none
     most, owner = shares.max(0)
     covered = most >= VISIBLE
+    begins: dict[str, list[int]] = defaultdict(list)
     for number, (scene, thing) in enumerate(clip.script.things):
         here = covered & (owner == number)
         kind = KINDS.index(thing.kind)
@@ -76,6 +80,7 @@ def labels(clip: Clip) -> dict[str, Tensor]:
         seen = here.flatten().nonzero()
         if len(seen):
             found["first"].view(-1)[seen[0]] = 1
+            begins[thing.colour].append(int(seen[0]))
         if thing.event is None:
             continue
         happened = here.clone()
@@ -88,6 +93,10 @@ def labels(clip: Clip) -> dict[str, Tensor]:
         name = f"move {thing.direction}" if thing.event == "move" else thing.event
         found["event"][happened] = EVENTS.index(name)
         found["subject"][happened] = kind
+    place = torch.arange(covered.numel()).view_as(covered)
+    for colour, firsts in begins.items():
+        here = found["colour"] == list(COLOURS).index(colour)
+        found["alike"][here] = (place[here, None] >= torch.tensor(firsts)).sum(1).clamp(max=5).to(torch.uint8)
     for cut in clip.script.cuts:
         found["scene"][cut:] += 1
     found["frame"] += torch.arange(count, dtype=torch.uint8)[:, None, None]

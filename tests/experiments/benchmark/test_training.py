@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,12 @@ def test_labels_count_objects_and_shots() -> None:
         assert ((found["kind"] < len(KINDS)).numpy() == (visible > 0)).all()
         assert ((found["colour"] < len(COLOURS)) == (found["kind"] < len(KINDS))).all()
         first = [index.tolist() for index in found["first"].nonzero()]
+        kinds = found["kind"].flatten().tolist()
+        colours, met = found["colour"].flatten().tolist(), defaultdict(list)
+        for kind, colour, told in zip(kinds, colours, found["alike"].flatten().tolist(), strict=True):
+            if kind < len(KINDS) and kind not in met[colour]:
+                met[colour].append(kind)
+            assert told == (min(len(met[colour]), 5) if kind < len(KINDS) else 0)
         for frame, y, x in first:  # nothing of the object comes before it
             kind = found["kind"][frame, y, x]
             earlier = (found["kind"] == kind).flatten().nonzero()[0]
