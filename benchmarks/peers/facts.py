@@ -32,8 +32,8 @@ def _arxiv(name: str, venue: str, number: str) -> str:
 ATTENTION, BOTH, LLM = "encoder attention", "encoder attention, keys", "LLM attention"
 
 FACTS = {
-    "random": Facts("floor: tokens by lot"),
-    "uniform": Facts("floor: every so-manyth token"),
+    "random": Facts("floor: random tokens"),
+    "uniform": Facts("floor: evenly spaced tokens"),
     "fewer_frames": Facts("floor: all tokens of evenly spaced frames"),
     "pooled_frames": Facts("floor: every frame average-pooled", merges=True),
     "fewer_pooled_frames": Facts("floor: both", merges=True),
@@ -92,7 +92,7 @@ FACTS = {
     ),
     "evs": Facts(_arxiv("EVS", "NVIDIA 2025", "2510.14624") + ", as vLLM runs it", "max(n, ⌊r·N⌋)", golden="evs"),
     "vidcom2": Facts(
-        _arxiv("VidCom2", "EMNLP 2025", "2505.14454"), "max(1, round) a frame", "newlines by policy", golden="vidcom2"
+        _arxiv("VidCom2", "EMNLP 2025", "2505.14454"), "max(1, round) a frame", "newline tokens follow `separators`", golden="vidcom2"
     ),
     "divprune": Facts(_arxiv("DivPrune", "CVPR 2025", "2503.02175"), "round(r·N)", golden="divprune"),
     "dart": Facts(
@@ -127,7 +127,7 @@ FACTS = {
     "holitom": Facts(
         _arxiv("HoliTom", "NeurIPS 2025", "2505.21334"),
         "⌈n·r′⌉, round(n·r′)",
-        "stage before the LLM alone",
+        "only the stage before the LLM",
         ATTENTION,
         True,
         "holitom",
@@ -141,7 +141,7 @@ FACTS = {
     "prunevid": Facts(
         _arxiv("PruneVid", "ACL 2025", "2412.16117"),
         "share of clusters",
-        "stage before the LLM alone",
+        "only the stage before the LLM",
         merges=True,
         golden="prunevid",
     ),

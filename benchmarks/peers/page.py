@@ -38,11 +38,11 @@ def methods(outcomes: dict[str, Any]) -> str:
     slow = [name for name, row in own["rows"].items() if row["runs"] == 1]
     setting = (
         f"Times: {own['tokens']} tokens of {own['dim']} in float32, retention {own['retention']:g}, "
-        f"{100 * own['similar']:.0f} % of the edges similar, random signals; "
+        f"{100 * own['similar']:.0f} % of the edges similar, random signals, "
         + ("processor time of one thread" if own["clock"] == "cpu" else f"{own['threads']} threads")
         + f", {own['kernels']} kernels, torch {own['torch'].split('+')[0]}; medians"
         + (f", of one run each for {', '.join(f'`{name}`' for name in slow)}" if slow else "")
-        + ". × is over `simdiff`, run in turns with each."
+        + ". × is the factor over `simdiff`, which is measured in turns with each method."
     )
     return f"{total} {setting}\n\n{markdown(heads, rows)}"
 
@@ -104,5 +104,5 @@ def written(text: str, outcomes: dict[str, Any]) -> str:
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
         text, count = pattern.subn(lambda _: f"{begin}\n{table(outcomes)}\n{end}", text)  # noqa: B023
         if count != 1:
-            raise ValueError(f"docs/peers.md must have the marks of {name} once")
+            raise ValueError(f"docs/peers.md must hold <!-- {name} --> and <!-- end of {name} --> once each; put them back")
     return text
