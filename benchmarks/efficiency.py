@@ -130,8 +130,8 @@ class FilmPrompt(Prompt):
     def __init__(self, model: Any, frames: int) -> None:
         config = model.config
         tokens = config.token_grid(frames)
-        columns = {"row": tokens.width + 1, "frame": tokens.width}[config.separators]
-        placeholders = tokens.frames * (tokens.height * columns + (config.separators == "frame"))
+        columns = {"row": tokens.width + 1, "frame": tokens.width}[config.separator_layout]
+        placeholders = tokens.frames * (tokens.height * columns + (config.separator_layout == "frame"))
         ids = torch.full((QUESTION + placeholders,), config.video_token_id)
         ids[: QUESTION // 2] = ids[QUESTION // 2 + placeholders :] = 11
         self._inputs = {

@@ -87,7 +87,7 @@ def pages(video: Video, tokens: VideoTokens, selection: Selection, report: Path)
             False,
             f"{api}.set({{colour: 'verdicts', from: 26, to: 36}}); {api}.pick({31 * 198 + 40})",
         ),
-        "explorer_cut": ((1280, 900), False, f"{api}.set({{from: 29, to: 33, edgeColour: 'kind', cut: true}})"),
+        "explorer_cut": ((1280, 900), False, f"{api}.set({{from: 29, to: 33, edgeColour: 'kind', weak: true}})"),
     }
     try:
         with TemporaryDirectory() as folder:

@@ -14,7 +14,7 @@ Main = Callable[[Sequence[str] | None], int]
 def ends_well(main: Main) -> Callable[..., int]:
     """A ``main`` whose errors become exit codes.
 
-    Bad input ends with one sentence and code 2. Ctrl-C ends with code 130, and the same command goes on from there.
+    Bad input ends with one sentence and code 2. Ctrl-C ends with code 130; the same command then continues the run.
     """
 
     @functools.wraps(main)
@@ -25,7 +25,7 @@ def ends_well(main: Main) -> Callable[..., int]:
             print(f"error: {error}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
-            print("interrupted; finished cells are kept, and the same command goes on from there", file=sys.stderr)
+            print("interrupted; finished cells are kept; run the same command again to continue", file=sys.stderr)
             return 130
 
     return ended

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         if not (given.csv or given.parquet or given.mlflow or given.outcomes):
-            raise StgraphError("say what to export to: --csv, --parquet, --mlflow or --outcomes")
+            raise StgraphError("no export was named; add --csv, --parquet, --mlflow or --outcomes")
         outcomes = read(given.results)
         if given.csv:
             to_csv(outcomes, given.csv)

@@ -183,7 +183,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in add({plain[1]: methods}, own, files, yes=given.yes):
             print(f"{path}; commit it with the page, and open a pull request")
     elif plain or methods:
-        raise StgraphError(f"{(plain or methods)[0]!r} means nothing here; say add NAME, all, or a setting")
+        raise StgraphError(
+            f"{(plain or methods)[0]!r} is not understood; expected add NAME, all, or settings such as retention=0.3"
+        )
     page = Path(str(own["page"]))
     page.write_text(text(entries(files)), "utf-8")
     print(page)

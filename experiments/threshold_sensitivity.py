@@ -126,7 +126,9 @@ def check(config: Config, similarity: Sequence[float], difference: Sequence[floa
     if not isinstance(selector, STSimDiff):
         raise StgraphError(f"thresholds are those of selector=simdiff; leave the other selector out{where}")
     if config.data["similarity_threshold"] != PAPER[0]:
-        raise StgraphError(f"similarity_threshold is what is varied; say similarity_thresholds=[0.7,0.8]{where}")
+        raise StgraphError(
+            f"this study varies similarity_threshold; give similarity_thresholds=[0.7,0.8] instead{where}"
+        )
     if not hasattr(selector.difference, "threshold"):
         name = config.data["difference"]["name"]
         raise StgraphError(

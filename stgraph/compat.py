@@ -151,7 +151,7 @@ def cache_of(values: Mapping[str, Any]) -> Any:
     for name, value in values.items():
         if isinstance(value, Cache):
             raise StgraphError(
-                f"a cache came as {name!r}, and only {' and '.join(CACHE_NAMES)} are known; pass it under one of these"
+                f"the cache was passed as {name!r}, but the argument must be {' or '.join(CACHE_NAMES)}; rename it"
             )
     return None
 
@@ -182,8 +182,8 @@ def branched(cache: Any) -> Any:
 
     if any(type(layer) is not DynamicLayer for layer in cache.layers) or getattr(cache, "offloading", False):
         raise StgraphError(
-            f"only a DynamicCache that is not offloaded can be gone on from several times, got {type(cache).__name__}; "
-            "leave cache_implementation out"
+            "only a DynamicCache that is not offloaded can be copied for several continuations, got "
+            f"{type(cache).__name__}; leave cache_implementation out"
         )
     branch = copy.copy(cache)
     branch.layers = [copy.copy(layer) for layer in cache.layers]
@@ -410,7 +410,7 @@ def _tokenizer(name_or_folder: str) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(name_or_folder, local_files_only=True, trust_remote_code=False)
-    except Exception:  # missing and broken files fail in every way, and it can be done without
+    except Exception:  # Missing and broken files raise any exception, and the tokenizer is optional.
         return None
 
 
@@ -453,7 +453,7 @@ def parameter_of(module: nn.Module, name: str) -> Tensor:
 def check_offloaded(model: nn.Module, loose: Iterable[str]) -> None:
     """Raise :class:`StgraphError` where accelerate offloads what is read without a call of the module that holds it.
 
-    Such a model runs as little without a selector.
+    Such a model does not run without a selector either.
 
     Args:
         model: with its head.
@@ -475,7 +475,8 @@ def check_offloaded(model: nn.Module, loose: Iterable[str]) -> None:
 def attend_again(attention: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     """Compute an attention module once more with scaled dot products, whatever implementation it has.
 
-    A copy computes: it shares the weights, not the configuration. ``forward`` of a dispatched module is a function that
+    A copy of the module computes: it has the same weights and another configuration. ``forward`` of a dispatched module
+    is a function that
     accelerate bound to the original, so the copy has that of its class, between the same steps of its hook: inputs are
     moved to where the weights are, weights that are offloaded are fetched and let go again.
     """

@@ -57,7 +57,7 @@ def install_hint(extra: str | None = None) -> str:
 
 
 class _Quiet:
-    """How many blocks want transformers quiet, and what it was set to before the first of them."""
+    """Number of open blocks that silence transformers, and its settings before the first of them."""
 
     lock = threading.Lock()
     blocks = 0

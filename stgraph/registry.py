@@ -52,7 +52,7 @@ class Registry(Generic[M]):
             module, _, attribute = target.partition(":")
             try:
                 target = getattr(importlib.import_module(module), attribute)
-            except Exception as error:  # a foreign module may raise anything
+            except Exception as error:  # a module of the user can raise any exception
                 if entry is not None:
                     raise
                 reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

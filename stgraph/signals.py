@@ -46,7 +46,7 @@ class Signals:
     question: tuple[Question | None, ...] | None = None
 
     def __post_init__(self) -> None:
-        for field in fields(self):  # a selection is a choice, through which no gradient flows
+        for field in fields(self):  # a selection is discrete, so there is no gradient
             value = getattr(self, field.name)
             if getattr(value, "requires_grad", False):
                 object.__setattr__(self, field.name, value.detach())

@@ -33,7 +33,7 @@ class Grid(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class VideoTokens:
-    """The visual tokens of one or many videos: the vertices-to-be of the spatiotemporal graph.
+    """The visual tokens of one or many videos: the vertices of the spatiotemporal graph are made from them.
 
     Tokens are grouped by video and lie in raster order (frame, row, column) within each; grid positions may be missing.
     Separators (the newline tokens that LLaVA models put between rows or after a video, a frame's [CLS]) are tokens of
@@ -143,7 +143,7 @@ class VideoTokens:
                 raise StgraphError(f"video {index} has an empty grid {shape}")
             layout: SeparatorLayout = "row" if newline else "none"
             size = Grid(shape[0], shape[1], shape[2] - int(newline))
-            part = cls.from_sequence(x.flatten(0, 2), size, separators=layout)
+            part = cls.from_sequence(x.flatten(0, 2), size, separator_layout=layout)
             if masks is not None:
                 keep = masks[index]
                 if tuple(keep.shape) != shape or keep.dtype != torch.bool:
@@ -164,26 +164,26 @@ class VideoTokens:
 
     @classmethod
     def from_sequence(
-        cls, features: Tensor, grid: Grid | tuple[int, int, int], *, separators: SeparatorLayout = "none"
+        cls, features: Tensor, grid: Grid | tuple[int, int, int], *, separator_layout: SeparatorLayout = "none"
     ) -> VideoTokens:
         """Tokens of one video as the LLM sees them, (N, d) in raster order, without a copy.
 
         Args:
             features: (N, d).
             grid: (T, H, W) of the visual tokens, separators not counted.
-            separators: where newline tokens lie: ``"none"``; ``"row"``, one after each row (LLaVA-Video); ``"frame"``,
-                one after each frame; ``"frame_start"``, one before each frame (the [CLS] tokens of Video-LLaVA);
-                ``"trailing"``, one after the video (LLaVA-OneVision).
+            separator_layout: where newline tokens lie: ``"none"``; ``"row"``, one after each row (LLaVA-Video);
+                ``"frame"``, one after each frame; ``"frame_start"``, one before each frame (the [CLS] tokens of
+                Video-LLaVA); ``"trailing"``, one after the video (LLaVA-OneVision).
 
         Raises:
             StgraphError: N is not what the grid and the separators add up to.
         """
-        check_choice("separators", separators, get_args(SeparatorLayout))
+        check_choice("separator_layout", separator_layout, get_args(SeparatorLayout))
         grid = Grid(*grid)
         frames, height, width = grid
         if min(grid) < 1:
             raise StgraphError(f"the grid is {tuple(grid)}; frames, height and width must be at least 1")
-        count = separator_count(grid, separators)
+        count = separator_count(grid, separator_layout)
         if features.ndim != 2 or features.shape[0] != grid.size + count:
             raise StgraphError(
                 f"a grid of {frames} × {height} × {width} tokens"
@@ -191,15 +191,15 @@ class VideoTokens:
                 + f" needs {grid.size + count} rows of features, got {tuple(features.shape)}"
             )
         device = features.device
-        columns = width + (separators == "row")
+        columns = width + (separator_layout == "row")
         axes = [torch.arange(n, device=device) for n in (frames, height, columns)]
         coords = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-        if separators in ("frame", "frame_start"):
-            row = height if separators == "frame" else -1
+        if separator_layout in ("frame", "frame_start"):
+            row = height if separator_layout == "frame" else -1
             places = torch.stack([axes[0], torch.full_like(axes[0], row), torch.zeros_like(axes[0])], -1)[:, None]
             area = coords.view(frames, -1, 3)
             coords = torch.cat([area, places] if row > 0 else [places, area], 1).reshape(-1, 3)
-        elif separators == "trailing":
+        elif separator_layout == "trailing":
             coords = torch.cat([coords, torch.tensor([[frames - 1, height, 0]], device=device)])
         separator = (coords[:, 2] == width) | (coords[:, 1] == height) | (coords[:, 1] < 0)
         batch = torch.zeros(len(coords), dtype=torch.int64, device=device)
@@ -235,7 +235,7 @@ class VideoTokens:
         grids: tuple[Grid, ...],
         timestamps: tuple[Tensor, ...] | None = None,
     ) -> VideoTokens:
-        """Tokens whose order is right by the way they were made: only the features are checked."""
+        """Tokens in an order that is known to be right, so only the features are checked."""
         _check_features(features)
         made = object.__new__(cls)
         values = (features, coords, batch, separator, grids, timestamps)
@@ -390,7 +390,7 @@ def _check_features(features: Tensor) -> None:
 
 def _check_timestamps(timestamps: Sequence[Tensor], grids: Sequence[Grid]) -> None:
     if [len(t) for t in timestamps] != [g.frames for g in grids]:
-        raise StgraphError("timestamps must hold one second per frame of every video")
+        raise StgraphError("timestamps must hold one time in seconds for each frame of each video")
 
 
 def _as_videos(value: Tensor | Sequence[Tensor], ndim: int, message: str) -> list[Tensor]:
@@ -412,5 +412,5 @@ def check_finite(norm: Tensor, coords: Tensor, batch: Tensor) -> None:
         first = int(bad[0])
         raise StgraphError(
             f"features of video {int(batch[first])}, frame {int(coords[first, 0])} hold NaN or Inf "
-            f"({len(bad)} token{'s' if len(bad) > 1 else ''} in all); mend the encoder's output before selecting"
+            f"({len(bad)} token{'s' if len(bad) > 1 else ''} in all); correct the encoder's output before selecting"
         )

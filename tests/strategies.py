@@ -53,7 +53,7 @@ def videos(draw: st.DrawFn, *, holes: bool = True, separators: bool = True, dtyp
     plain = VideoTokens.from_sequence(x.flatten(0, 2), (frames, height, width))
     if count:
         with_room = prototype_rows(len(plain) + count, x)
-        tokens = VideoTokens.from_sequence(with_room, (frames, height, width), separators=layout)
+        tokens = VideoTokens.from_sequence(with_room, (frames, height, width), separator_layout=layout)
         tokens.features[~tokens.separator] = plain.features
     else:
         tokens = plain

@@ -48,7 +48,7 @@ def tokens() -> VideoTokens:
     grid = numbers(1, height, width + 1, 16).expand(frames, -1, -1, -1).clone()
     grid[:, 1:3, 1:3] += numbers(frames, 2, 2, 16, seed=1)
     parts = [
-        VideoTokens.from_sequence(x.flatten(0, 2), SHAPE, separators="row")  # type: ignore[arg-type]
+        VideoTokens.from_sequence(x.flatten(0, 2), SHAPE, separator_layout="row")  # type: ignore[arg-type]
         for x in (grid, grid.flip(0))
     ]
     return VideoTokens.cat(parts)

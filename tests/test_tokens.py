@@ -13,11 +13,11 @@ from .strategies import videos
 
 
 def test_layouts_place_separators_where_the_models_do():
-    rows = VideoTokens.from_sequence(torch.arange(12.0)[:, None], (2, 2, 2), separators="row")
+    rows = VideoTokens.from_sequence(torch.arange(12.0)[:, None], (2, 2, 2), separator_layout="row")
     assert rows.separator.tolist() == [False, False, True] * 4
-    frames = VideoTokens.from_sequence(torch.arange(10.0)[:, None], (2, 2, 2), separators="frame")
+    frames = VideoTokens.from_sequence(torch.arange(10.0)[:, None], (2, 2, 2), separator_layout="frame")
     assert frames.separator.nonzero()[:, 0].tolist() == [4, 9]
-    trailing = VideoTokens.from_sequence(torch.arange(9.0)[:, None], (2, 2, 2), separators="trailing")
+    trailing = VideoTokens.from_sequence(torch.arange(9.0)[:, None], (2, 2, 2), separator_layout="trailing")
     assert trailing.separator.nonzero()[:, 0].tolist() == [8]
     for tokens in (rows, frames, trailing):
         assert tokens.lattice(0) is not None
@@ -62,10 +62,13 @@ def test_mask_leaves_tokens_out():
             "2 × 2 × 3 tokens needs 12 rows of features, got (11, 4)",
         ),
         (
-            lambda: VideoTokens.from_sequence(torch.randn(12, 4), (2, 2, 3), separators="row"),
+            lambda: VideoTokens.from_sequence(torch.randn(12, 4), (2, 2, 3), separator_layout="row"),
             "and 4 separators needs 16 rows",
         ),
-        (lambda: VideoTokens.from_sequence(torch.randn(12, 4), (2, 2, 3), separators="rows"), "did you mean 'row'"),
+        (
+            lambda: VideoTokens.from_sequence(torch.randn(12, 4), (2, 2, 3), separator_layout="rows"),
+            "did you mean 'row'",
+        ),
         (lambda: VideoTokens.from_grid(torch.randn(3, 4, 5)), "grid must be (T, H, W, d)"),
         (lambda: VideoTokens.from_grid([]), "grid must be"),
         (lambda: VideoTokens.from_grid(torch.randn(0, 4, 5, 3)), "empty grid"),
@@ -80,7 +83,7 @@ def test_mask_leaves_tokens_out():
             lambda: VideoTokens.from_grid(torch.randn(2, 1, 2, 2, 3), mask=torch.ones(1, 2, 2).bool()),
             "mask covers 1 videos",
         ),
-        (lambda: VideoTokens.from_grid(torch.randn(2, 2, 2, 3), timestamps=torch.zeros(3)), "one second per frame"),
+        (lambda: VideoTokens.from_grid(torch.randn(2, 2, 2, 3), timestamps=torch.zeros(3)), "one time in seconds"),
         (lambda: VideoTokens.cat([]), "at least one part"),
         (
             lambda: VideoTokens.cat([VideoTokens.from_grid(torch.randn(1, 1, 1, d)) for d in (2, 3)]),
@@ -180,5 +183,5 @@ def test_other_features_must_fit():
         tokens.with_features(torch.ones(7, 3))
     with pytest.raises(StgraphError, match="float32, float16 or bfloat16"):
         tokens.with_features(torch.ones(8, 3).long())
-    with pytest.raises(StgraphError, match="one second per frame"):
+    with pytest.raises(StgraphError, match="one time in seconds"):
         VideoTokens.from_grid(torch.ones(2, 2, 2, 3), timestamps=torch.ones(3))

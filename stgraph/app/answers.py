@@ -53,7 +53,7 @@ class AnswerReport:
         return self.prompt - self.tokens + self.kept
 
     def beside(self, once: Mapping[str, float]) -> AnswerReport:
-        """The same with the seconds that were taken once for this answer, or its share of them."""
+        """This report with ``seconds`` added: time that was spent once for this answer, or its share of it."""
         return replace(self, seconds={stage: once[stage] + seconds for stage, seconds in self.seconds.items()})
 
 
@@ -77,7 +77,7 @@ class Choice:
 
     @property
     def letter(self) -> str:
-        """Of the chosen option, A for the first."""
+        """Letter of the chosen option, A for the first."""
         return ascii_uppercase[self.index]
 
 
@@ -121,14 +121,14 @@ def check_question(question: object) -> None:
 
 
 def options_asked(question: str, options: Sequence[str]) -> str:
-    """A multiple-choice question as it is put to the model.
+    """The text of a multiple-choice question for the model.
 
     Raises:
         StgraphError: too few or too many options, or one that is given twice.
     """
     if isinstance(options, str) or not 2 <= len(options) <= len(ascii_uppercase):
         got = "a single text" if isinstance(options, str) else len(options)
-        raise StgraphError(f"a choice is between 2 and {len(ascii_uppercase)} options, got {got}")
+        raise StgraphError(f"a question must have 2 to {len(ascii_uppercase)} options to choose from, got {got}")
     twice = [option for number, option in enumerate(options) if option in options[:number]]
     if twice:
         raise StgraphError(f"the option {twice[0]!r} is given twice; give each option once")
@@ -144,12 +144,14 @@ def letters_of(tokenizer: Any, count: int) -> list[int]:
     """
     ids = [tokenizer.encode(letter, add_special_tokens=False) for letter in ascii_uppercase[:count]]
     if any(len(pieces) != 1 for pieces in ids):
-        raise StgraphError("the tokenizer has no token for each letter, so options cannot be told by their letters")
+        raise StgraphError(
+            "the tokenizer has no single token for each option's letter, so it cannot choose; ask without options"
+        )
     return [pieces[0] for pieces in ids]
 
 
 def reset_peak(device: torch.device) -> None:
-    """Forget what the device held at most so far, where it can."""
+    """Reset the peak of the memory of the device, where the device has such a counter."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 

@@ -95,7 +95,7 @@ class VideoQA:
             return Attachment(selector, self.model, trim=self.trim, layer=self.layer, adapter=adapter)
 
         if selector is not None:
-            attach(selector)  # raises now where something does not fit
+            attach(selector)  # attach once, so that errors are raised here and not at the first question
         serving = Serving(self.model, adapter, None if selector is None else partial(attach, selector))
         object.__setattr__(self, "engine", Engine(self.model, adapter, self.prompt, serving, self.max_new_tokens))
 
@@ -145,7 +145,7 @@ class VideoQA:
         if quantization_config is not None:
             options["quantization_config"] = quantization_named(quantization_config, place)
             options.setdefault("device_map", {"": str(place)})
-        has_torchvision()  # a broken one is told before it keeps the model from being imported
+        has_torchvision()  # report a broken torchvision before the import of the model fails because of it
         with quiet_transformers():
             loaded = load_model(str(model), dtype=DTYPES[dtype], **options)
             if not is_placed(loaded):
@@ -228,7 +228,7 @@ class VideoQA:
             StgraphError: no video, another number of questions, or as a call.
         """
         if isinstance(videos, (str, Path, Video)) or not videos or len(videos) != len(questions):
-            raise StgraphError(f"there must be one question for each video, got {len(questions)} for {len(videos)}")
+            raise StgraphError(f"expected one question for each of {len(videos)} videos, got {len(questions)}")
         for question in questions:
             check_question(question)
         with ExitStack() as stack:

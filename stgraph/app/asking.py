@@ -11,7 +11,7 @@ from .answers import Answer, AnswerReport, Choice, check_question
 from .session import VideoSession
 
 SETTING = re.compile(r"[A-Za-z_][\w.]*=\S.*")
-"""What a word of the command line looks like that is a setting and no question."""
+"""Pattern of a setting on the command line; other words are questions."""
 
 
 def questions_and_settings(words: Sequence[str], questions: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -51,30 +51,32 @@ def generation(
     given = {"top_p": top_p, "top_k": top_k}
     told = {name: value for name, value in given.items() if value is not None}
     if told and not temperature:
-        raise StgraphError(f"{' and '.join(told)} draw tokens at random; give a --temperature above 0 too")
+        raise StgraphError(
+            f"{' and '.join(told)} only have an effect when tokens are sampled; add a --temperature above 0"
+        )
     if temperature:
         told |= {"do_sample": True, "temperature": temperature}
     return told if repetition_penalty is None else told | {"repetition_penalty": repetition_penalty}
 
 
-class Teller(Protocol):
-    """Tells somebody what comes."""
+class Printer(Protocol):
+    """Shows questions and answers to the user while they are worked on."""
 
     streams: bool
     """Whether :meth:`piece` is to be called."""
 
     def begin(self, question: str) -> None:
-        """A question is asked."""
+        """Called before a question is asked."""
 
     def piece(self, text: str) -> None:
-        """A piece of its answer has come."""
+        """Called with each new piece of the answer."""
 
     def end(self, answer: Answer) -> None:
-        """Its answer is whole."""
+        """Called with the finished answer."""
 
 
 def ask_all(
-    session: VideoSession, questions: Sequence[str], options: Sequence[str], told: Mapping[str, Any], teller: Teller
+    session: VideoSession, questions: Sequence[str], options: Sequence[str], told: Mapping[str, Any], printer: Printer
 ) -> list[Answer]:
     """The answers to all questions, in their order.
 
@@ -86,24 +88,24 @@ def ask_all(
         questions: at least one.
         options: none, or 2 to 26.
         told: arguments of ``generate``.
-        teller: is told of each question and answer.
+        printer: called with each question and answer.
     """
     once = len(questions) == 1
-    if not options and not teller.streams:
+    if not options and not printer.streams:
         answers = session.answers(questions, (), (), None, told, once=once)
         for answer in answers:
-            teller.begin(answer.question)
-            teller.end(answer)
+            printer.begin(answer.question)
+            printer.end(answer)
         return answers
     answers = []
     for question in questions:
-        teller.begin(question)
+        printer.begin(question)
         if options:
             choice = session.chosen(question, options, once=once)
             answers.append(chosen(choice, question, options, session))
         else:
-            answers += session.answers([question], (), (), teller.piece, told, once=once)
-        teller.end(answers[-1])
+            answers += session.answers([question], (), (), printer.piece, told, once=once)
+        printer.end(answers[-1])
     return answers
 
 

@@ -114,11 +114,16 @@ def compress_folder(
 
 
 def _prepared(output: Path, config: Config) -> Path:
-    """The output folder, with the settings in it; those of a batch in which nothing went well count no more."""
+    """The output folder with the settings written into it.
+
+    Settings of a batch without any finished clip are replaced.
+    """
     settings, name = output / "config.yaml", readable(output)
     if output.is_dir() and any(output.iterdir()):
         if not settings.is_file():
-            raise StgraphError(f"output folder {name} holds files that are not a batch; choose another --output")
+            raise StgraphError(
+                f"output folder {name} holds files, but not the results of a batch; choose another --output"
+            )
         if _same(load_config(settings), config):
             return output
         if not (output / INDEX).is_file() or any(output.rglob(MARK)):
@@ -139,7 +144,7 @@ def _same(stored: Mapping[str, Any], config: Config) -> bool:
 
 
 def _saved(outcome: Outcome, folder: Path, config: Config) -> Outcome:
-    """The outcome, after it was written; one that cannot be written has failed."""
+    """Write an outcome and return it; if it cannot be written, return it as failed."""
     try:
         _save(outcome, folder, config)
     except StgraphError as error:

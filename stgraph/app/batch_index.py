@@ -21,7 +21,7 @@ _COLUMNS = ("clip", "state", "frames", "tokens", "kept", "digest", "read", "enco
 
 
 def file_state(path: Path) -> dict[str, int]:
-    """What tells most changes of a file without reading it."""
+    """Size and times of a file. They show most changes without reading it."""
     state = path.stat()
     return {"bytes": state.st_size, "modified_ns": state.st_mtime_ns, "changed_ns": state.st_ctime_ns}
 

@@ -94,7 +94,7 @@ def check_context(context: int | None, taken: int, new: int, *, prompt: int, vid
     else:
         advice = "the text and the answer alone are too long, so shorten the question or ask for a shorter answer"
     raise StgraphError(
-        f"the prompt has {prompt} tokens, {video} of them for the {frames} frames of the video, and with "
-        f"max_new_tokens={new} that is more than the {context} places of the model's context (dropped tokens keep "
-        f"their places); {advice}"
+        f"the prompt has {prompt} tokens ({video} of them for the {frames} frames of the video), which with "
+        f"max_new_tokens={new} is longer than the model's context of {context} tokens (dropped tokens count too, "
+        f"because positions do not change); {advice}"
     )

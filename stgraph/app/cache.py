@@ -33,7 +33,7 @@ LIMIT = 2 << 30
 class Cache:
     """Entries of tensors and plain data by the digest of what they follow from.
 
-    A cache that cannot be read or written costs time, never a run: it holds nothing then.
+    A cache that cannot be read or written behaves like an empty one, so no run fails because of it.
 
     Args:
         folder: made when it is first written; :func:`cache_folder` when not given.
@@ -122,7 +122,7 @@ class Cache:
             save_file(contiguous, partial, {"record": text})
             partial.replace(self.folder / f"{key}.safetensors")
             self._shrink()
-        except Exception:  # the run goes on without; a full disk speaks when the results are written
+        except Exception:  # The run continues without the cache. A full disk is reported when the results are written.
             with contextlib.suppress(OSError):
                 partial.unlink()
 
@@ -185,7 +185,7 @@ def _digest(*parts: object) -> str:
 
 @cache
 def _code(package: str) -> str:
-    """The digest of a package of ours, so that an entry of other code is never used."""
+    """The digest of the source of a package of ours, so that entries of other versions are not used."""
     state = hashlib.sha256()
     for each in sorted(resources.files("stgraph").joinpath(package).iterdir(), key=lambda file: file.name):
         if each.name.endswith(".py"):
@@ -206,7 +206,7 @@ def _size(record: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> int:
-    """Of the bytes of all tensors: it tells a file that a crash of the machine left half empty."""
+    """Digest of the bytes of all tensors. It detects a file that is incomplete after a crash of the machine."""
     import torch
 
     value = 0

@@ -18,13 +18,13 @@ PICTURES = frozenset({"image2", "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe"
 
 
 def device_named(name: str, *, spread: bool) -> torch.device:
-    """The device that is asked for.
+    """The torch device with this name.
 
     Raises:
         StgraphError: torch knows no such device or sees none here, or a map of devices is given too.
     """
     if spread and name != "auto":
-        raise StgraphError(f"device_map places the model already; leave device={name} out")
+        raise StgraphError(f"device={name} and device_map both say where the model is loaded; leave device out")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -50,7 +50,9 @@ def quantization_named(wanted: Any, place: torch.device) -> Any:
         return wanted
     check_choice("quantization_config", wanted, QUANTIZED)
     if place.type != "cuda":
-        raise StgraphError(f"bitsandbytes loads {wanted} onto a CUDA device, and the device is {place}; leave it out")
+        raise StgraphError(
+            f"{wanted} needs a CUDA device, because bitsandbytes loads it, but the device is {place}; leave it out"
+        )
     require("bitsandbytes", extra="models", needed_by=f"quantization_config={wanted}")
     from transformers import BitsAndBytesConfig
 
@@ -66,8 +68,8 @@ def check_video(video: Any) -> str | Path:
     if not isinstance(video, (str, Path)):
         got = f"a list of {len(video)}" if isinstance(video, (list, tuple)) else type(video).__name__
         raise StgraphError(
-            f"a video is a file or a Video, got {got}; ask about one video at a time, make frames a video with "
-            "Video(frames, timestamps), and give pictures as images=[...]"
+            f"a video must be the path of a file or a Video, got {got}; ask about one video at a time, make a video of "
+            "frames with Video(frames, timestamps), and give pictures as images=[...]"
         )
     if Path(video).is_file() and format_of(Path(video)) in PICTURES:
         raise StgraphError(f"{video} is a picture, and a video is expected; give pictures beside one, as images=[...]")

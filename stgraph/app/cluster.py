@@ -40,7 +40,9 @@ class Resources:
         check_number("cpus", self.cpus, above=0)
         check_number("gpus", self.gpus, at_least=0)
         if self.engine == "local" and (self.address is not None or self.gpus or self.cpus != 1):
-            raise StgraphError("cpus, gpus and address are those of a Ray cluster; add engine=ray, or leave them out")
+            raise StgraphError(
+                "cpus, gpus and address are settings of a Ray cluster; add engine=ray, or leave them out"
+            )
 
     @classmethod
     def of_words(cls, words: Sequence[str]) -> tuple[Resources, list[str]]:
@@ -58,7 +60,7 @@ class Resources:
 
 
 def start_ray(address: str | None) -> bool:
-    """Join a Ray cluster, or start one on this machine; returns whether it is ours to stop.
+    """Join a Ray cluster, or start one on this machine; returns whether this process started it and must stop it.
 
     Raises:
         StgraphError: ray is not installed, or there is no cluster at that address.
@@ -69,7 +71,9 @@ def start_ray(address: str | None) -> bool:
     try:
         ray.init(address=address, log_to_driver=False, include_dashboard=False, configure_logging=False)
     except (ConnectionError, ValueError) as error:
-        raise StgraphError(f"there is no Ray cluster at {address!r}: {error}") from error
+        raise StgraphError(
+            f"no Ray cluster answers at {address!r}: {error}; check the address, or leave it out"
+        ) from error
     return True
 
 
@@ -108,7 +112,8 @@ def compress_on_ray(
     level = log.level
     log.setLevel(logging.ERROR)
     try:
-        # A block a clip: each result is here as soon as it is ready, and an interruption loses only those at work.
+        # One clip per block: each result arrives as soon as it is ready, and an interruption loses only clips in
+        # progress.
         listed = [{"place": place, "path": str(path)} for place, path in enumerate(paths)]
         rows = data.from_items(listed, override_num_blocks=len(paths))
         options: dict[str, Any] = {"num_cpus": resources.cpus, "num_gpus": resources.gpus}
@@ -120,7 +125,7 @@ def compress_on_ray(
         cause = getattr(error, "cause", None) or error
         reason = " ".join(str(cause.__cause__ or cause).split())
         raise StgraphError(
-            f"the Ray cluster gave up ({reason}); finished clips are kept, and the same command goes on from there"
+            f"the Ray cluster failed ({reason}); finished clips are kept: run the same command again to continue"
         ) from error
     finally:
         context.enable_progress_bars = bars

@@ -95,7 +95,9 @@ def combinations(
     varying = [word for word in overrides if len(sweep([word])) > 1]
     for word in varying:
         if word.split("=")[0].split(".")[0] in ("encoder", "video"):
-            raise StgraphError(f"{word!r} varies what is selected from; compare selections of the same tokens")
+            raise StgraphError(
+                f"{word!r} changes the tokens, but all settings are compared on the same tokens; give it one value"
+            )
     keys = [word.split("=")[0] for word in varying]
     configs = resolve_all(
         every, base, trust=trust

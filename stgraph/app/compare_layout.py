@@ -33,7 +33,7 @@ def layout_of(results: Sequence[Result]) -> tuple[str | None, list[str], list[st
 
 
 def panels_of(results: Sequence[Result]) -> list[Column]:
-    """What a comparison is judged by."""
+    """The metrics that a comparison shows."""
     panels = [column for column in columns([result.quality for result in results]) if column.title in PANELS]
     return [*panels, Column("seconds", "lower", [result.seconds for result in results])]
 

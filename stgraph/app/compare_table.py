@@ -62,7 +62,7 @@ def jaccard(a: Selection, b: Selection) -> float:
     """Shared kept tokens over all kept tokens of two selections of the same tokens, in [0, 1]."""
     if len(a.verdict) != len(b.verdict):
         raise StgraphError(
-            f"the selections are of {len(a.verdict)} and {len(b.verdict)} tokens; they must be of the same"
+            f"the selections were made from {len(a.verdict)} and {len(b.verdict)} tokens; give two of the same tokens"
         )
     either = int((a.mask | b.mask).sum())
     return int((a.mask & b.mask).sum()) / either if either else 1.0

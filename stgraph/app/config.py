@@ -162,7 +162,7 @@ def _resolve(overrides: Sequence[str], base: Mapping[str, Any] | None) -> tuple[
     given = [_parse(text) for text in overrides]
     budgets = [key for key, value in given if key in _BUDGETS and value is not None]
     if len(set(budgets)) > 1:
-        raise StgraphError("retention and tokens both say how much stays; give one of them")
+        raise StgraphError("retention and tokens both set how many tokens are kept; give one of them")
     # An override replaces what the file says of the same thing, the parameters of another method included.
     kept = [s for s in _flatten(base or {}) if not any(s[0] == key or s[0].startswith(f"{key}.") for key, _ in given)]
     if "retention" in budgets:
@@ -182,7 +182,7 @@ def _resolve(overrides: Sequence[str], base: Mapping[str, Any] | None) -> tuple[
             refused[key] = error
     config = Config(tree)
     config.encoder()
-    tree["separators"] = config.selector().separators  # a preset may settle them: what is recorded is what is done
+    tree["separators"] = config.selector().separators  # a preset may change this field: record the value that is used
     return config, refused
 
 
@@ -236,7 +236,7 @@ def _check_plain(data: Any) -> None:
         value, above = todo.pop()
         count += 1
         if id(value) in above:
-            raise ValueError("a value holds itself by an alias (*)")
+            raise ValueError("a value contains itself through an alias (*)")
         if count > _MOST_VALUES:
             raise ValueError(f"it holds more than {_MOST_VALUES} values")
         inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
@@ -305,7 +305,7 @@ def _parse(text: str) -> tuple[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Hydra's quoted strings as plain ones, inside lists and mappings too."""
+    """Replace Hydra's quoted strings by plain ones, also inside lists and mappings."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
@@ -402,7 +402,7 @@ def _set_field(node: dict[str, Any], name: str, rest: list[str], group: str | No
 def _choose(group: str, value: Any, current: dict[str, Any] | None) -> Any:
     """The configuration of a method at its defaults, from its name (``hf:FOLDER`` names the model too)."""
     if current is not None:
-        return current  # the selector was chosen first of all: its fields are the tree
+        return current  # the selector is chosen before all else: its fields are the top level of the settings
     if group == "encoder" and isinstance(value, str) and value.startswith("hf:"):
         return {**registry(group).default_config("hf"), "model": value.removeprefix("hf:")}
     if not isinstance(value, str):

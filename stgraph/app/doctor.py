@@ -71,7 +71,7 @@ def _codec() -> Check:
         from av.codec import Codec
 
         name = Codec("h264", "w").name
-    except Exception as error:  # whatever keeps the library from loading is the state to be shown
+    except Exception as error:  # any error: the reason why the library does not load is what is shown
         return Check("H.264 encoder", False, f"not available ({error})", purpose)
     return Check("H.264 encoder", True, name, purpose)
 

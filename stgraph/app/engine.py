@@ -47,7 +47,7 @@ class Engine:
         model: a transformers video LLM.
         adapter: of its family.
         prompt: makes its inputs.
-        serving: its selector and clocks; entered by whoever asks.
+        serving: its selector and clocks; a context manager that each caller enters.
         max_new_tokens: of an answer, where the caller gives none.
     """
 
@@ -113,7 +113,7 @@ class Engine:
         )
 
     def report(self, inputs: Mapping[str, Any], found: Generated, row: int, clock: Clock, video: Video) -> AnswerReport:
-        """What an answer took, its share of the batch."""
+        """The report of one answer: its share of the batch."""
         attached = self.serving.attached
         count = int(self.adapter.placeholders(self.model, inputs).sum())
         return AnswerReport(

@@ -59,14 +59,13 @@ SUFFIXES = (
     ".gif",
     ".apng",
 )
-"""What counts as a video when a folder is searched; a file that is named is tried whatever it is called."""
+"""Endings of video files in a searched folder. A file that is named directly is opened whatever its ending."""
 
 
 def find_videos(sources: Sequence[str | Path]) -> dict[str, Path]:
-    """The videos of files and folders by the name that their results will have, folders searched in depth; those that
-    lie beside a selection are its own.
+    """The videos of files and folders by the name that their results will have, folders searched recursively.
 
-    A name is the path from the folder that was given, or the file's own name.
+    Videos in a folder with a selection are results, so they are left out. A name is the path from the folder that was given, or the file's own name.
 
     Raises:
         StgraphError: no such file, a folder without videos, or two of the same name.
@@ -74,7 +73,7 @@ def find_videos(sources: Sequence[str | Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for source in sources:
         if not str(source):
-            raise StgraphError("a video or folder has an empty name; check the words of the command")
+            raise StgraphError("a video or folder has an empty name; check the arguments of the command")
         named = _named(Path(source))
         for name, path in named.items():
             if name in found:

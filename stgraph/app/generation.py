@@ -14,10 +14,10 @@ from ..errors import StgraphError, check_number, nearest
 from ..models.prompt import Prompt
 
 GREEDY = ("temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h")
-"""Settings of sampling, which mean nothing where nothing is sampled."""
+"""Settings of sampling. They have no effect in greedy decoding."""
 
 NEUTRAL = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
-"""Settings that look at tokens that were there before -> the value that changes nothing."""
+"""Settings that depend on earlier tokens -> the value with which they have no effect."""
 
 CONTINUING = {
     *GREEDY,
@@ -81,7 +81,7 @@ def settings(model: nn.Module, given: Mapping[str, Any], *, prompt: int, max_new
     if (effective(model, given, "num_return_sequences") or 1) > 1:
         raise StgraphError("num_return_sequences must be 1: a question has one answer; ask again for another sample")
     if options.get("streamer") is not None and (effective(model, given, "num_beams") or 1) > 1:
-        raise StgraphError("an answer cannot be shown as it comes with num_beams > 1; leave one of them out")
+        raise StgraphError("an answer cannot be streamed with num_beams > 1; leave num_beams out, or do not stream")
     return options
 
 
@@ -122,7 +122,7 @@ def continues(model: nn.Module, given: Mapping[str, Any]) -> bool:
 
 
 class Streamer:
-    """Hands on the text of an answer as it is generated; ``generate`` calls :meth:`put` and :meth:`end`.
+    """Passes the text of an answer on while it is generated; ``generate`` calls :meth:`put` and :meth:`end`.
 
     The pieces, joined, are the answer's text: space at its ends is left out, and a letter of several tokens waits for
     its last one.

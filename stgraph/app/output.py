@@ -67,9 +67,9 @@ def output_folder(path: str | Path, *, overwrite: bool = False, aside: bool = Fa
 def new_output(
     path: str | Path, *, overwrite: bool = False, numbered: bool = False, aside: bool = False
 ) -> Iterator[Output]:
-    """A new folder that takes its name only when the block ends well; after any error nothing of it is left.
+    """A new folder that is renamed to ``path`` only when the block ends without an error; otherwise it is deleted.
 
-    What earlier runs that were killed left beside it is cleared away first. Where the path is a symbolic link, the
+    Folders that killed runs left beside it are deleted first. Where the path is a symbolic link, the
     folder that it leads to is written and the link stays.
 
     Args:
@@ -98,7 +98,7 @@ def new_output(
                 output.folder.mkdir(parents=True)
                 try:
                     yield output
-                except StgraphError as error:  # of a writer, about the temporary name
+                except StgraphError as error:  # an error that names the temporary folder
                     raise StgraphError(str(error).replace(str(output.folder), str(path))) from error
                 _write_manifest(output.folder)
                 _publish(output, temporary, overwrite=overwrite, aside=aside)
@@ -139,12 +139,14 @@ def _real(path: Path) -> Path:
     path = Path(os.path.realpath(path)) if link or path.name in ("", "..") else path
     here = Path(os.path.realpath("."))
     if Path(os.path.realpath(path)) in (here, *here.parents):
-        raise StgraphError(f"output {readable(path)} is a folder that you are in; name one inside it with --output")
+        raise StgraphError(
+            f"output {readable(path)} is the current folder or holds it; name a folder inside it with --output"
+        )
     return path
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether every file of the manifest of an output is there as it was written, whatever else is there."""
+    """Whether every file of the manifest of an output exists and is unchanged; other files are ignored."""
     try:
         listed = _manifest(folder)
         return bool(listed) and not any(_changed(folder / name, entry) for name, entry in listed.items())
@@ -180,12 +182,12 @@ def _changed(path: Path, entry: object) -> bool:
 
 
 def _check_ours(folder: Path) -> None:
-    """Raise unless all that is in the folder is as a run of ours wrote it."""
+    """Raise unless the folder holds only files that a run of stgraph wrote, unchanged."""
     try:
         listed = _manifest(folder)
     except (OSError, ValueError):
         raise StgraphError(
-            f"output folder {readable(folder)} holds files that are not a run of stgraph; choose another --output"
+            f"output folder {readable(folder)} holds files, but no run of stgraph; choose another --output"
         ) from None
     folders = {parent.as_posix() for name in listed for parent in Path(name).parents}
     strange = []
@@ -197,8 +199,8 @@ def _check_ours(folder: Path) -> None:
     if strange:
         more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
         raise StgraphError(
-            f"output folder {readable(folder)} holds more than a run of stgraph wrote "
-            f"({', '.join(strange[:3])}{more}); move that away or choose another --output"
+            f"output folder {readable(folder)} also holds files that stgraph did not write "
+            f"({', '.join(strange[:3])}{more}); move them away or choose another --output"
         )
 
 
@@ -208,7 +210,7 @@ def _everything(folder: Path) -> Iterator[Path]:
 
 
 def _remove(folder: Path) -> bool:
-    """Delete what the manifest of an output lists; whether that was all."""
+    """Delete the files that the manifest of an output lists; returns whether the folder is gone then."""
     with contextlib.suppress(OSError, ValueError):
         listed = _manifest(folder)
         for name in (*listed, MANIFEST):
@@ -223,7 +225,7 @@ def _remove(folder: Path) -> bool:
 
 
 def _publish(output: Output, temporary: Path, *, overwrite: bool, aside: bool) -> None:
-    """Give the new folder its name. What has come to lie there since the run began is not replaced."""
+    """Rename the new folder to its final name. A folder that another process has made there since is not replaced."""
     path = output.path
     taken = path.is_dir() and any(path.iterdir())
     if taken and aside:
@@ -234,14 +236,14 @@ def _publish(output: Output, temporary: Path, *, overwrite: bool, aside: bool) -
             taken = False
     if not (taken and overwrite):
         try:
-            output.folder.rename(path)  # the system refuses this where there is anything but an empty folder
+            output.folder.rename(path)  # this fails where there is anything but an empty folder
             return
         except OSError as error:
             if not (path.exists() or path.is_symlink()):
                 raise
             kept = _settle(output.folder, path)
             raise StgraphError(
-                f"{readable(path)} was made by somebody else while this run was working; its results are in "
+                f"{readable(path)} was made by another process during this run; the results of this run are in "
                 f"{readable(kept)}"
             ) from error
     _check_ours(path)
@@ -258,10 +260,12 @@ def _publish(output: Output, temporary: Path, *, overwrite: bool, aside: bool) -
 
 
 def _discard(old: Path, path: Path) -> None:
-    """Delete an output that was replaced; what somebody has put into it at the last moment is kept."""
+    """Delete an output that was replaced; files that were added to it meanwhile are kept."""
     if not _remove(old):
         kept = _settle(old, path)
-        raise StgraphError(f"the new results are in {readable(path)}; files that are not ours are in {readable(kept)}")
+        raise StgraphError(
+            f"the new results are in {readable(path)}; files that stgraph did not write are in {readable(kept)}"
+        )
 
 
 def _settle(folder: Path, path: Path, *, first: bool = False) -> Path:
@@ -284,7 +288,7 @@ def _numbers(path: Path) -> Iterator[Path]:
 
 
 def _claim(path: Path, temporary: Path) -> Path:
-    """Make the first free one of the numbered folders, empty; it is ours from now on."""
+    """Create the first free one of the numbered folders, which reserves the name."""
     for name in _numbers(path):
         try:
             (temporary / "claimed").write_bytes(os.fsencode(name.name))
@@ -307,7 +311,7 @@ def _make_parents(folder: Path) -> list[Path]:
 
 @contextmanager
 def _workplace(parent: Path) -> Iterator[Path]:
-    """A hidden folder that is locked as long as this run lives."""
+    """A hidden folder that is locked until this run ends."""
     temporary = Path(tempfile.mkdtemp(prefix=".stgraph-", suffix=".partial", dir=parent))
     lock = _lock(temporary)
     try:
@@ -319,7 +323,7 @@ def _workplace(parent: Path) -> Iterator[Path]:
 
 
 def _lock(folder: Path) -> int | None:
-    """A lock that the system gives back when the process ends, however it ends; None where another has it."""
+    """A lock that the operating system releases when the process ends; None where another process has it."""
     import fcntl
 
     descriptor = os.open(folder, os.O_RDONLY)
@@ -332,7 +336,7 @@ def _lock(folder: Path) -> int | None:
 
 
 def _clear_left_over(parent: Path) -> None:
-    """Clear away the partial folders of runs that were killed."""
+    """Delete the partial folders of runs that were killed."""
     for folder in parent.glob(_PARTIAL):
         with contextlib.suppress(OSError):
             if folder.is_symlink() or time.time() - folder.stat().st_mtime < _YOUNG:
@@ -344,7 +348,7 @@ def _clear_left_over(parent: Path) -> None:
 
 
 def _clear(temporary: Path) -> None:
-    """Remove a partial folder. An output that it has moved away is put back, or kept under another name."""
+    """Delete a partial folder. An output that its run had moved away is moved back, or kept under another name."""
     parent = temporary.parent
     with contextlib.suppress(OSError):
         for old in (temporary / "old").glob("*"):

@@ -235,7 +235,7 @@ def _event_masks(known: dict[str, list[SampleEvent]], tokens: VideoTokens, size:
 
 
 def _check_encoded(tokens: VideoTokens, encoder: object) -> None:
-    """Raise unless all features are finite, in the words of someone who chose the encoder."""
+    """Raise unless all features are finite, with advice that fits the encoder."""
     bad = (~tokens.features.isfinite().all(1)).nonzero()[:, 0]
     if len(bad):
         raise StgraphError(
@@ -253,7 +253,7 @@ def save(
     also: Mapping[str, str] | None = None,
     progress: Report = silent,
 ) -> Path:
-    """Write the selection, the configuration, the pictures and the report: all of it, or nothing.
+    """Write the selection, the configuration, the pictures and the report: after an error nothing is left.
 
     Args:
         run: what :func:`compress` returned.
@@ -305,7 +305,7 @@ OVERLAY_WIDTH = 640
 
 
 def _draw(run: Run, folder: Path, progress: Report) -> None:
-    """Pictures, overlay and report, the overlay beside the others: they take about as long, and one core each."""
+    """Pictures, overlay and report, the overlay beside the others: both take about as long and use one core each."""
     from ..viz import frame_sheet, overlay_video
 
     grid = run.tokens.grids[0]

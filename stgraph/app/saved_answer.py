@@ -29,7 +29,9 @@ def selector_settings(config: Config, overrides: Sequence[str] = ()) -> Config:
 
     for override in overrides:
         if override.partition("=")[0].partition(".")[0].strip() == "encoder":
-            raise StgraphError(f"{override!r} has no effect here: the tokens are the video LLM's own; leave it out")
+            raise StgraphError(
+                f"{override!r} has no effect here, because the video LLM encodes the video itself; leave it out"
+            )
     return Config({key: value for key, value in config.data.items() if key != "encoder"})
 
 
@@ -52,7 +54,9 @@ def save_answer(
     from .pipeline import Run, measure, save
 
     if answer.selection is None or answer.tokens is None:
-        raise StgraphError("an answer is saved with its tokens; ask with a selector and keep_tokens=True")
+        raise StgraphError(
+            "an answer can only be saved together with its tokens; ask with a selector and keep_tokens=True"
+        )
     tokens = answer.tokens
     video = _steps(answer.video, tokens.grids[0].frames)
     quality = measure(config, tokens, answer.selection)

@@ -202,8 +202,8 @@ class VideoSession:
         adapter = self.engine.adapter
         if images and adapter.pixels == "pixel_values":
             raise StgraphError(
-                "the frames of a video are images to this model, so other images cannot be told from them; leave the "
-                "images out"
+                "this model takes the frames of a video as images, so it cannot tell other images from frames; leave "
+                "the images out"
             )
         with quiet_transformers(), clock.running("prepare"):
             made = self.engine.prompt.ask(self._seen, turns, system=self.system, images=list(map(_picture, images)))
@@ -233,7 +233,9 @@ class VideoSession:
 
     def _entered(self) -> Serving:
         if self._serving is None:
-            raise StgraphError("a session is asked inside its with block: with qa.video(...) as v: v.ask(...)")
+            raise StgraphError(
+                "this session is not open; ask inside its with block: with qa.video(...) as v: v.ask(...)"
+            )
         return self._serving
 
     # -- the model -----------------------------------------------------------------------------------------------------
@@ -319,7 +321,7 @@ def _same(before: Any, value: Any) -> bool:
 
 def _pair(turn: Any) -> Turn:
     if not (isinstance(turn, tuple) and len(turn) == 2 and all(isinstance(text, str) for text in turn)):
-        raise StgraphError(f"history holds answers, or pairs of a question and its answer; got {turn!r}")
+        raise StgraphError(f"history must hold answers, or pairs of a question and its answer, got {turn!r}")
     return turn[0], turn[1]
 
 
@@ -332,7 +334,7 @@ def _picture(image: Any) -> Any:
         with Image.open(image) as opened:
             return opened.convert("RGB")
     except (OSError, AttributeError, TypeError, ValueError) as error:
-        raise StgraphError(f"images are pictures or files of pictures, got {image!r} ({error})") from error
+        raise StgraphError(f"images must be pictures or paths of picture files, got {image!r} ({error})") from error
 
 
 def _branch(cache: Any, rows: int, attached: Attachment | None) -> Any:

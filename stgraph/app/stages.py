@@ -22,7 +22,7 @@ class Clock:
     """Seconds by stage; one stage runs at a time."""
 
     def __init__(self, device: torch.device) -> None:
-        """Nothing runs yet; on CUDA, a stage ends when the device has done its work."""
+        """No stage is timed yet. On CUDA, a stage ends when the device has finished its work."""
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self._cuda = device if device.type == "cuda" else None
         self._stage = ""
@@ -48,7 +48,7 @@ class Clock:
 
 
 class _Here(threading.local):
-    """What the current thread measures: its clock during the first forward pass, and who looks at the embeddings."""
+    """State of the current thread: its clock during the first forward pass, and who gets the embeddings."""
 
     clock: Clock | None = None
     then: str = ""

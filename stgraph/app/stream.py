@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..encoders.base import Encoded
 
 RECORD = "stream.json"
-"""The file with all of a stream but its tensors."""
+"""The file with everything about a stream except its tensors."""
 
 BINS = 600
 """Points in time of the picture, at most."""
@@ -37,7 +37,7 @@ BINS = 600
 
 @dataclass(eq=False)
 class StreamRecord:
-    """What stays of a stream when its features are gone: one byte per token and some 70 per frame.
+    """The record of a stream without its features: one byte per token and about 70 per frame.
 
     Attributes:
         verdict: (N,) :class:`Verdict` codes of all tokens of the stream.
@@ -46,7 +46,7 @@ class StreamRecord:
         timestamps: (T,) seconds; frame numbers where they are unknown.
         windows: how many there were.
         kept: tokens kept, separators counted.
-        separators: how many tokens are separators, where these are no vertices.
+        num_separators: how many tokens are separators, where these are no vertices.
         seconds: time of each stage.
         notes: sentences for the user.
     """
@@ -57,13 +57,13 @@ class StreamRecord:
     timestamps: array[float] = field(default_factory=lambda: array("d"))
     windows: int = 0
     kept: int = 0
-    separators: int = 0
+    num_separators: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
     _state: Any = field(default_factory=hashlib.sha256)
 
     def add(self, window: StreamWindow) -> None:
-        """Take in the next window of the stream."""
+        """Add the next window of the stream."""
         selection = window.selection
         frame = (selection.coords[:, 0] - window.first_frame).cpu()
         verdict = selection.verdict.cpu()
@@ -78,7 +78,7 @@ class StreamRecord:
         )
         self.windows += 1
         self.kept += len(selection)
-        self.separators += window.separators
+        self.num_separators += window.num_separators
         self.seconds["select"] = self.seconds.get("select", 0.0) + selection.seconds["selection"]
         self.notes.update(dict.fromkeys(selection.notes))
         self._state.update(selection.digest.encode())
@@ -163,13 +163,13 @@ class StreamRecord:
     def summary(self) -> str:
         """The figures of the stream, a few lines of text."""
         counts = self.counts
-        visual = len(self.verdict) - self.separators
+        visual = len(self.verdict) - self.num_separators
         chosen = self.kept - counts["separator"]
         share = 100 * chosen / visual if visual else 0.0
         spent = sum(self.seconds.values())
         lines = [
             f"{self.frames} frames in {self.windows} windows, {visual} tokens → {chosen} kept ({share:.2f} %)"
-            + (f", {self.separators} separators → {counts['separator']}" if self.separators else ""),
+            + (f", {self.num_separators} separators → {counts['separator']}" if self.num_separators else ""),
             ", ".join(f"{name} {number}" for name, number in counts.items()),
             "  ".join(f"{stage} {seconds:.2f} s" for stage, seconds in self.seconds.items())
             + f", {self.frames / spent:.0f} frames per second",

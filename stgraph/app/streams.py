@@ -17,7 +17,7 @@ from ..errors import StgraphError
 
 
 class _Kept(io.RawIOBase):
-    """A file descriptor whose first error is kept, not raised; after it, what is written is lost."""
+    """A file descriptor that keeps its first error instead of raising it. Later output is discarded."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ def _run(command: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         _say("interrupted; what was not finished was not written")
         return 130
-    except SystemExit as end:  # how typer ends, also after Ctrl-C, of which it says nothing
+    except SystemExit as end:  # typer ends with this exception, also after Ctrl-C, where it prints nothing
         if end.code == 130:
             _say("interrupted; what was not finished was not written")
         if isinstance(end.code, str):

@@ -46,4 +46,4 @@ class Agglomerative(CommunityDetector):
         if self.largest is not None:
             too_large = (tree.part.sum(0) > self.largest).nonzero()
             merges = min(merges, int(too_large[0])) if len(too_large) else merges
-        return tree.cut(merges)
+        return tree.communities_after(merges)

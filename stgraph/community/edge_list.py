@@ -63,6 +63,6 @@ def refuse_negative(count: int, method: str) -> None:
     """Raise :class:`~stgraph.errors.StgraphError` when there are any of ``count`` edges of negative weight."""
     if count:
         raise StgraphError(
-            f"{method} cannot take edges of negative weight, of which this graph has {count}; "
+            f"{method} needs edge weights ≥ 0, but this graph has {count} edges of negative weight; "
             "prune it first at a similarity_threshold ≥ 0"
         )

@@ -23,7 +23,7 @@ def igraph_graph(edges: EdgeList, method: str) -> Any:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """igraph draws from a generator of its own inside the block, whatever else in the process is random.
+    """Within the block igraph uses a seeded generator of its own, independent of other random numbers in the process.
 
     Calls from several threads wait for each other here. At the end the generator that served before is put back:
     Python's ``random`` module (igraph's default) in the state that it was in, or a :class:`random.Random` a few numbers

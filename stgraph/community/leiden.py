@@ -56,7 +56,7 @@ class Leiden(CommunityDetector):
             )
         if self.objective == "cpm" and self.backend == "cugraph":
             raise StgraphError(
-                "backend 'cugraph' knows objective='modularity' only; use 'igraph' or 'leidenalg' for 'cpm'"
+                "backend 'cugraph' has only objective='modularity'; use 'igraph' or 'leidenalg' for 'cpm'"
             )
 
     def detect(self, graph: SpatioTemporalGraph) -> Tensor:

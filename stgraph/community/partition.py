@@ -102,8 +102,8 @@ class Partition:
         weight = graph.edge_weight.double()
         if bool((weight < 0).any()):
             raise StgraphError(
-                f"{measure} is not defined for edges of negative weight, of which this graph has "
-                f"{int((weight < 0).sum())}; prune it first at a similarity_threshold ≥ 0"
+                f"{measure} needs edge weights ≥ 0, but this graph has {int((weight < 0).sum())} edges of negative "
+                "weight; prune it first at a similarity_threshold ≥ 0"
             )
         ends = self.labels[graph.edge_index]
         zero = torch.zeros(self.num_communities, dtype=torch.float64, device=self.labels.device)
@@ -113,7 +113,7 @@ class Partition:
     def _check(self, count: int, other: str) -> None:
         if count != len(self.labels):
             raise StgraphError(
-                f"the partition is of {len(self.labels)} vertices, {other} of {count}; they must be of the same"
+                f"the partition has {len(self.labels)} vertices, {other} has {count}; give two of the same graph"
             )
 
     # -- comparison ---------------------------------------------------------------------------------------------------
@@ -127,7 +127,9 @@ class Partition:
         self._check(len(other.labels), "the other")
         n = len(self.labels)
         if not n:
-            raise StgraphError("partitions of no vertices cannot be compared")
+            raise StgraphError(
+                "the partitions have no vertices, so they cannot be compared; give partitions with at least one"
+            )
         joint = self.labels.cpu() * max(other.num_communities, 1) + other.labels.cpu()
         table = torch.unique(joint, return_counts=True)[1]
         both, one, two = (counts.cpu().double() for counts in (table, self.sizes, other.sizes))

@@ -19,8 +19,9 @@ class Drift(Threshold):
     """Tokens that have moved away from what was there before, at once or little by little: change that accumulates.
 
     Every token is compared with the same position 1, 2, 4, … frames before. A large difference over a long distance
-    alone would also be the echo of a cut that is long over. So it counts as far as the change is spread over the whole
-    distance: in a steady drift the features move on a straight line, so over half the distance 1 − cosine is a quarter.
+    could also come from a cut many frames ago. So the difference counts only as far as the change is spread over the
+    whole distance: in a steady drift the features move on a straight line, so over half the distance 1 − cosine is a
+    quarter.
     With D_h(t) the difference of frames t and t − h::
 
         steady_1(t)  = D_1(t)

@@ -16,7 +16,7 @@ from ..errors import StgraphError, check_number
 from ..graph import SpatioTemporalGraph
 
 EventKind = Literal["local", "cut", "transition"]
-"""What an event is: a part of the picture, a cut (one busy frame), or a transition (several busy frames in a row)."""
+"""A change in a part of the picture, or a shot boundary: a cut (one frame) or a transition (several in a row)."""
 
 
 @dataclass(frozen=True)

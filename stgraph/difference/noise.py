@@ -16,7 +16,7 @@ from .base import DifferenceDetector, has_past
 class Noise(DifferenceDetector):
     """Tokens that differ from their predecessor by more than noise: τ_diff from the noise of the video.
 
-    What nothing happens to still differs a little from frame to frame: sensor noise, compression, breathing leaves.
+    Tokens without any event still differ a little from frame to frame: sensor noise, compression, breathing leaves.
     Those scores form the lowest peak of the video's histogram. Its place is the half-sample mode; its width is taken
     from the left side alone, mirrored, because events lie to the right. The threshold is the peak plus ``sigmas``
     widths. Sees all change that stands out of the noise, also where most of the video changes, as long as its stillest

@@ -17,8 +17,8 @@ from .threshold import Threshold
 class RunningMean(Threshold):
     """Tokens unlike the exponential running mean of all tokens that were at their position before.
 
-    Sees abrupt change, and gradual change that outruns the memory. What lasts becomes the norm within a few frames;
-    what flickers around a mean never is an event. Blind to drift slower than the memory; for the first frames after a
+    Sees abrupt change, and gradual change that outruns the memory. A lasting change is part of the mean within a few
+    frames. Flicker around a mean is never an event. Blind to drift slower than the memory; for the first frames after a
     change the mean is a mixture, so that they are marked, too, and the return after a short flash is not.
 
     Source: background subtraction by a running average, Wren et al., Pfinder (IEEE TPAMI 1997), on cosine similarity.

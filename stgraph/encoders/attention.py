@@ -19,7 +19,7 @@ class AttentionWatch(TorchFunctionMode):
     """
 
     skips: ClassVar[bool] = False
-    """Nobody wants the output: the attention is not computed, and its values are returned in its place."""
+    """The output is not used, so the attention is not computed and the values are returned instead."""
 
     @abstractmethod
     def meet(self, query: Tensor, key: Tensor, scale: float) -> None:

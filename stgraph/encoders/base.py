@@ -11,7 +11,7 @@ from ..tokens import VideoTokens
 from ..video import Video
 
 LARGEST = 720
-"""Pixels of the shorter side of a frame beyond which no encoder here sees more, nor the pictures of a report."""
+"""Largest useful number of pixels of the shorter side of a frame, for all encoders here and for the report."""
 
 
 class Encoded(NamedTuple):

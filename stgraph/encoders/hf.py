@@ -98,7 +98,8 @@ class HuggingFace(Encoder):
         if not folder.is_dir():
             from huggingface_hub import try_to_load_from_cache
 
-            config = try_to_load_from_cache(self.model, "config.json")  # lies in the folder of its revision
+            # the folder is named by the revision of the model
+            config = try_to_load_from_cache(self.model, "config.json")
             if not isinstance(config, str):
                 return None
             folder = Path(config).parent
@@ -449,7 +450,7 @@ def _check_depth(module: nn.Module, unexpected: Iterable[str], model: str) -> No
     more = sorted(name for name in unexpected if name.startswith(f"{prefix}.{len(blocks)}."))
     if more:
         raise StgraphError(
-            f"config.json of {model!r} tells of {len(blocks)} blocks in the vision tower, but its weights have more "
+            f"config.json of {model!r} says {len(blocks)} blocks in the vision tower, but its weights have more "
             f"({more[0]}, ...); expected a checkpoint whose weights and config.json belong together"
         )
 

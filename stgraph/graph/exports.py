@@ -208,7 +208,9 @@ def to_graphml(graph: SpatioTemporalGraph, path: str | Path, selection: Selectio
     try:
         networkx.write_graphml(to_networkx(graph, selection), path)
     except OSError as error:
-        raise StgraphError(f"cannot write {path}: {error.strerror}") from error
+        raise StgraphError(
+            f"{path} cannot be written: {error.strerror}; check the folder and the free space"
+        ) from error
 
 
 def _both_directions(graph: SpatioTemporalGraph) -> tuple[Tensor, Tensor]:
@@ -271,7 +273,7 @@ def _positions(data: Any, batch: Tensor) -> Tensor:
     if tuple(position.shape) != (len(batch), 3) or bool((coords != position).any()) or bool((coords < lowest).any()):
         raise StgraphError(
             f"data.pos must be ({len(batch)}, 3) whole numbers (frame, row, column), got {tuple(position.shape)} "
-            f"{position.dtype}; set data.pos = None to do without positions"
+            f"{position.dtype}; set data.pos = None to leave positions out"
         )
     key = torch.cat([batch[:, None], coords], 1)
     step = key[1:] - key[:-1]
@@ -294,7 +296,9 @@ def _simple_edges(data: Any, index: Tensor, coords: Tensor, batch: Tensor) -> tu
         )
     weight = kernels.snap_cosine(weight.detach().reshape(-1)).float()
     if bool((batch[index[0]] != batch[index[1]]).any()):
-        raise StgraphError("data.edge_index joins vertices of different videos; see data.batch")
+        raise StgraphError(
+            "data.edge_index joins vertices of different videos; remove these edges, or correct data.batch"
+        )
     kind = _tensor(data, "edge_kind", (count,))
     if kind is None:
         kind = torch.where(coords[index[0], 0] == coords[index[1], 0], SPATIAL, TEMPORAL)

@@ -39,7 +39,10 @@ def is_known(spatial: SpatialBuilder, temporal: TemporalBuilder) -> bool:
 
 
 def on_lattice(part: object) -> Callable[..., Any] | None:
-    """What a part does on whole lattices, or None. What a class inherits does not count: it is what its base does."""
+    """The method of a part for whole lattices, or None.
+
+    An inherited method does not count, because it does what the base class does.
+    """
     if "on_lattice" not in vars(type(part)):
         return None
     found: Callable[..., Any] | None = part.on_lattice()  # type: ignore[attr-defined]

@@ -120,9 +120,9 @@ class MergeTree:
     def components(self, threshold: float) -> Tensor:
         """(V,) int64 communities of ``graph.prune(threshold)``, numbered by their first vertex."""
         check_number("threshold", threshold)
-        return self.cut(int(self._merges(threshold)))
+        return self.communities_after(int(self._merges(threshold)))
 
-    def cut(self, merges: int) -> Tensor:
+    def communities_after(self, merges: int) -> Tensor:
         """(V,) int64 communities after the first ``merges`` merges, numbered by their first vertex."""
         check_number("merges", merges, at_least=0, at_most=self.num_merges, integer=True)
         leaves = self.leaves.numpy()

@@ -192,7 +192,9 @@ class SpatioTemporalGraph:
 
     def _require_features(self, needed_by: str) -> None:
         if not self.features.shape[1]:
-            raise StgraphError(f"{needed_by} needs features, and this graph was imported without; give its data an x")
+            raise StgraphError(
+                f"{needed_by} needs features, but this graph was imported without them; set data.x before the import"
+            )
 
 
 def snap_threshold(threshold: float) -> float:

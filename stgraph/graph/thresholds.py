@@ -104,8 +104,8 @@ class Valley(SimilarityThreshold):
     """The lowest point between the two main modes of the edge-weight histogram (after Prewitt and Mendelsohn, 1966).
 
     The square roots of the counts, whose sampling noise is the same for large and small ones, are smoothed by a
-    Gaussian. The modes are the two most prominent peaks. Where the second is no peak worth the name, Otsu's threshold
-    is taken and the note says so.
+    Gaussian. The modes are the two most prominent peaks. Where the second peak is too small, Otsu's threshold is used
+    and the note says so.
 
     Attributes:
         bins: of the histogram between the smallest and the largest weight, ≥ 8.

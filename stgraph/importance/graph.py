@@ -48,7 +48,7 @@ class Distinctness(Importance):
 
 @dataclass(frozen=True)
 class Apportionment(Importance):
-    """Seats for communities as seats for parties: the k-th most central token of a community of n counts n / k.
+    """D'Hondt's method, with communities as parties: the k-th most central token of a community of n counts n / k.
 
     D'Hondt's highest averages: every community is represented in proportion to its size, the larger first, and a
     community gets a second token only when its half outweighs every unrepresented one.
@@ -62,7 +62,7 @@ class Apportionment(Importance):
 
 @dataclass(frozen=True)
 class Novelty(Importance):
-    """The candidates that say something new: 1 − the largest similarity to a candidate next to it that came before.
+    """Novelty of candidates: 1 − the largest similarity to a neighbouring candidate that came before.
 
     "Before" is left, above, or in the previous frame, along the edges of the graph. Of a run of similar candidates the
     first stays and its repetitions go; a candidate with none before it counts 2, as if opposite.
@@ -103,7 +103,7 @@ class Norm(Importance):
 
 @dataclass(frozen=True)
 class RandomImportance(Importance):
-    """No knowledge at all: a fixed pseudo-random order, the floor that a substitute must beat.
+    """A fixed pseudo-random order: the baseline that every substitute must beat.
 
     Attributes:
         seed: of the generator.

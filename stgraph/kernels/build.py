@@ -80,7 +80,7 @@ def build() -> dict[str, Any]:
             }
             text = Path(scratch) / RECORD
             text.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-            for file in (made, text):  # the record last: it vouches for the library
+            for file in (made, text):  # The record is written last: it shows that the library is complete.
                 _put(file, FOLDER / file.name)
     except OSError as error:
         raise BuildError(f"the fused kernels cannot be written to {FOLDER}: {error.strerror or error}") from error
@@ -119,7 +119,9 @@ def _compiler() -> list[str]:
     try:
         named = shlex.split(os.environ.get("CC", ""))
     except ValueError as error:
-        raise BuildError(f"the variable CC is no command ({error}): {os.environ['CC']!r}") from error
+        raise BuildError(
+            f"the environment variable CC must hold a command, got {os.environ['CC']!r} ({error}); correct or unset it"
+        ) from error
     for candidate in [named] if named else [["cc"], ["gcc"], ["clang"]]:
         if found := shutil.which(candidate[0]):
             return [found, *candidate[1:]]

@@ -152,7 +152,7 @@ def _choose() -> Literal["fused", "reference"]:
 
 def _warn(error: Exception) -> None:
     warnings.warn(
-        f"the fused kernels cannot be used, so the slower reference kernels serve: {error}; "
+        f"the fused kernels cannot be used, so the slower reference kernels are used: {error}; "
         "STGRAPH_KERNELS=reference silences this",
         RuntimeWarning,
         stacklevel=2,

@@ -22,7 +22,7 @@ DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 PAPER_OFFSETS = ((0, 0, 1), (0, 1, 0), (1, 0, 0))
 """Right, below, next frame: the edges that are found in one pass over a grid."""
 
-# With less to read, a thread is not worth its start.
+# With less to read, starting a thread takes longer than it saves.
 _BYTES_PER_THREAD = 1 << 20
 
 
@@ -54,7 +54,7 @@ class _Lattice(_Structure):
 
 def norms(features: Tensor, rows: Tensor) -> Tensor:
     """As :func:`.reference.norms`."""
-    features = features.resolve_neg()  # a view that only notes a minus sign is no memory to read
+    features = features.resolve_neg()  # a lazy negative view has no memory of its own that C could read
     return _norms(features, _places(features, rows))
 
 
@@ -106,7 +106,7 @@ def lattice(x: Tensor, period: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     cosines = [torch.empty(shape, dtype=torch.float32) for _ in PAPER_OFFSETS]
     pointers = [tensor.data_ptr() for tensor in (norm, *cosines)]
     if library().lattice_cosines(grid.pointer, *pointers, _threads(norm.numel(), x)):
-        raise MemoryError("there is no memory for three numbers per token")
+        raise MemoryError("there is not enough memory for three numbers per token")
     return norm, cosines[0], cosines[1], cosines[2]
 
 
@@ -136,7 +136,7 @@ def community_centrality(features: Tensor, norm: Tensor, rows: Tensor, labels: T
     labels, sizes = labels.contiguous(), sizes.contiguous()
     members = _address("labels", labels, torch.int64, count), _address("sizes", sizes, torch.int64, len(sizes))
     if library().centrality(view.pointer, *members, len(sizes), count, centrality.data_ptr(), threads):
-        raise MemoryError("there is no memory for the sums of the communities")
+        raise MemoryError("there is not enough memory for the sums of the communities")
     return centrality
 
 
@@ -159,7 +159,7 @@ def lattice_components(
     """As :func:`.gpu.lattice_components`, with no more sizes than there are components."""
     frames, height, width = left.shape
     if frames and (period < 1 or frames % period):
-        raise IndexError(f"{frames} frames are no whole number of videos of {period}")
+        raise IndexError(f"{frames} frames cannot be divided into videos of {period} frames")
     labels, sizes = (torch.empty(left.numel(), dtype=torch.int64) for _ in range(2))
     weights = [weight.contiguous() for weight in (left, above, before)]
     pointers = [_address("weights", weight, torch.float32, left.numel()) for weight in weights]
@@ -181,7 +181,7 @@ def community_ranks(labels: Tensor, sizes: Tensor, centrality: Tensor) -> Tensor
     known = _address("labels", labels, torch.int64, count), len(sizes)
     scores = _address("centrality", centrality, torch.float32, count), count
     if library().community_ranks(*known, *scores, TIE_TOLERANCE, rank.data_ptr()):
-        raise MemoryError("there is no memory for the ranks of the vertices")
+        raise MemoryError("there is not enough memory for the ranks of the vertices")
     return rank
 
 
@@ -198,7 +198,7 @@ def merge_forest(num_nodes: int, edge_index: Tensor) -> tuple[Tensor, Tensor, Te
     made = [row.data_ptr() for row in (*edge, *first, *part, leaves, joined)]
     merges = library().merge_forest(left.data_ptr(), right.data_ptr(), len(left), num_nodes, *made)
     if merges < 0:
-        raise MemoryError("there is no memory for the merge tree")
+        raise MemoryError("there is not enough memory for the merge tree")
     return edge[0, :merges], first[:, :merges], part[:, :merges], leaves, joined
 
 
@@ -213,7 +213,7 @@ def first_of(importance: Tensor, tier: Tensor, budget: int) -> tuple[Tensor, Ten
     scores, tiers = importance.to(torch.float64).contiguous(), tier.to(torch.uint8).contiguous()
     given = _address("importance", scores, torch.float64, count), _address("tier", tiers, torch.uint8, count)
     if library().first_of(*given, count, budget, best.data_ptr(), cut.data_ptr()):
-        raise MemoryError("there is no memory for the importance of the tokens")
+        raise MemoryError("there is not enough memory for the importance of the tokens")
     return best.view(torch.bool), cut.to(importance.dtype)
 
 
@@ -266,7 +266,7 @@ def _ends(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
 
 
 def _address(name: str, values: Tensor, dtype: torch.dtype, count: int) -> int:
-    """Where ``values`` lie in memory, all side by side: the one door to C."""
+    """Address of contiguous ``values``. All arrays are passed to C through this function."""
     if values.dtype != dtype or values.numel() != count or not values.is_contiguous() or values.device.type != "cpu":
         raise IndexError(
             f"{name} must be {count} numbers {dtype} on the CPU, got {tuple(values.shape)} {values.dtype} on "

@@ -72,7 +72,7 @@ def library(level: str | None = None) -> Library:
     record, loaded = _loaded()
     known = levels()
     if level is not None and level not in known:
-        raise UnavailableError(f"there is no level {level} here; known are {', '.join(known)}")
+        raise UnavailableError(f"this machine has no instruction set {level}; it has {', '.join(known)}")
     return Library(loaded, level or known[-1], record["threads"])
 
 
@@ -85,7 +85,7 @@ def _loaded() -> tuple[dict[str, Any], ctypes.CDLL]:
         size = file.stat().st_size
         if record["sources"] != build.digest():
             raise UnavailableError(f"{file} is older than its sources; {again}")
-        if size < record["bytes"]:  # to load it would end the process
+        if size < record["bytes"]:  # loading a damaged library would crash the process
             raise UnavailableError(f"{file} is damaged; {again}")
         return record, ctypes.CDLL(str(file))
     except FileNotFoundError as error:
@@ -96,7 +96,7 @@ def _loaded() -> tuple[dict[str, Any], ctypes.CDLL]:
         raise UnavailableError(f"{file} cannot be loaded ({error}); {again}") from error
 
 
-# OpenMP's threads do not survive a fork, and who waits for them in the child waits for ever.
+# OpenMP's threads do not survive a fork, so waiting for them in the child process would never end.
 _process = os.getpid()
 
 

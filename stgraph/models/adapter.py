@@ -20,7 +20,7 @@ class VideoLayout(NamedTuple):
 
     Attributes:
         grid: (T, H, W) of the tokens that the LLM sees, separators not counted.
-        separators: where newline tokens lie between them, see :meth:`stgraph.VideoTokens.from_sequence`.
+        separator_layout: where newline tokens lie between them, see :meth:`stgraph.VideoTokens.from_sequence`.
         present: bool, one for each token and separator, False for those that the model leaves out by itself; None where
             all are there.
         patches: (rows, columns) of each frame in the vision tower, for :meth:`Adapter.pool`; None where its signals
@@ -30,7 +30,7 @@ class VideoLayout(NamedTuple):
     """
 
     grid: Grid
-    separators: SeparatorLayout = "none"
+    separator_layout: SeparatorLayout = "none"
     present: Tensor | None = None
     patches: tuple[int, int] | None = None
     images: tuple[int, ...] | None = None
@@ -40,15 +40,15 @@ class VideoLayout(NamedTuple):
         """Number of placeholders that the video fills, separators included."""
         if self.present is not None:
             return int(self.present.sum())
-        return self.grid.size + separator_count(self.grid, self.separators)
+        return self.grid.size + separator_count(self.grid, self.separator_layout)
 
     def tokens(self, features: Tensor) -> VideoTokens:
         """The video from the (size, d) features at its placeholders."""
         if self.present is None:
-            return VideoTokens.from_sequence(features, self.grid, separators=self.separators)
+            return VideoTokens.from_sequence(features, self.grid, separator_layout=self.separator_layout)
         places = self.present.nonzero()[:, 0].to(features.device)
         whole = features.new_zeros(len(self.present), features.shape[1]).index_copy(0, places, features)
-        return VideoTokens.from_sequence(whole, self.grid, separators=self.separators).take(places)
+        return VideoTokens.from_sequence(whole, self.grid, separator_layout=self.separator_layout).take(places)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Adapter(ABC):
         return cast(Tensor, inputs["input_ids"] == self.video_token(model))
 
     def notes(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[str, ...]:
-        """What a user should know of how the videos of a call were found; nothing where the inputs tell."""
+        """Notes on how the videos of a call were found; empty where the inputs say it."""
         return ()
 
     def vision_attention(self, model: nn.Module) -> nn.Module | None:
@@ -143,12 +143,12 @@ def adapter_of(model: nn.Module) -> Adapter:
     kind = getattr(getattr(model, "config", None), "model_type", None)
     if kind is None or not hasattr(model, "generate"):
         raise StgraphError(
-            f"a selector is attached to a transformers model that generates, got {type(model).__name__}; "
+            f"a selector can only be attached to a transformers model that generates, got {type(model).__name__}; "
             "load one with AutoModelForImageTextToText"
         )
     if kind not in MODELS:
         raise StgraphError(
-            f"there is no adapter for models of type {kind!r}, known are {', '.join(sorted(MODELS))}; an adapter is a "
-            "class of a few lines, see docs/models.md"
+            f"there is no adapter for models of type {kind!r}; there are adapters for {', '.join(sorted(MODELS))}; "
+            "docs/models.md shows how to write one"
         )
     return MODELS.get(kind)()

@@ -82,8 +82,8 @@ class Attachment:
             self._adapter.vision_attention(model)
         except AttributeError as error:
             raise StgraphError(
-                f"{type(model).__name__} has not the parts of the model that {type(self._adapter).__name__} is for; "
-                "attach to the model itself, not to what wraps it (with PEFT, to model.get_base_model())"
+                f"{type(model).__name__} lacks parts of the model that {type(self._adapter).__name__} is for; "
+                "attach to the model itself, not to its wrapper (with PEFT, to model.get_base_model())"
             ) from error
         last = self._last_round(layer)
         compat.probe(model, self._decoder, inside=last)
@@ -101,7 +101,7 @@ class Attachment:
             check_number("layer", last, at_least=1, at_most=layers - 1, integer=True)
             return last
         if layer is not None:
-            raise StgraphError('layer is where tokens are dropped with trim="inside"; leave it out, or pass that')
+            raise StgraphError('layer only has an effect with trim="inside"; add trim="inside", or leave layer out')
         return 0
 
     def __repr__(self) -> str:
@@ -125,8 +125,8 @@ class Attachment:
     def tower_input(self) -> AttentionInput | None:
         """What the vision tower's attention was last given in this thread, from which its signals are read.
 
-        It is forgotten at the end of each forward pass and of each ``generate``. Who puts features in the place of the
-        tower's puts back what the tower had seen, too.
+        It is forgotten at the end of each forward pass and of each ``generate``. Code that replaces the features of the
+        tower must also restore this value.
         """
         return self._passes.here.tower
 
@@ -236,7 +236,7 @@ def _check_attention(config: Any) -> None:
     if any(name != "full_attention" for name in getattr(config, "layer_types", None) or ()):
         raise StgraphError(
             "pruning needs full attention in every layer of the language model, but this one has "
-            f"{', '.join(sorted(set(config.layer_types) - {'full_attention'}))}; turn it off in its configuration"
+            f"{', '.join(sorted(set(config.layer_types) - {'full_attention'}))}; turn these off in its configuration"
         )
 
 
@@ -268,5 +268,5 @@ class _Hook:
 
 def _refuse_generation(name: str, *args: Any, **kwargs: Any) -> Any:
     raise StgraphError(
-        f"{name} runs a loop of its own, in which prompts are not pruned; call generate, or leave the block"
+        f"{name} generates in its own loop, where prompts are not pruned; call generate, or leave the with block"
     )

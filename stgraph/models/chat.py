@@ -44,21 +44,21 @@ def written(source: Any, messages: Sequence[Mapping[str, Any]]) -> str:
     template = getattr(source, "chat_template", None)
     if template is None:
         raise StgraphError(
-            f"the model has no chat template ({', '.join(FILES)} or tokenizer_config.json), so it is not known how it "
-            "wants to be asked; give the whole folder of a model tuned for chat"
+            f"the model has no chat template ({', '.join(FILES)} or tokenizer_config.json), so the format of its "
+            "prompts is unknown; give the whole folder of a model tuned for chat"
         )
     _default(template, Path("tokenizer_config.json"))
     try:
         text: str = source.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-    except Exception as error:  # templates are programs, and fail in every way
+    except Exception as error:  # templates are programs and can raise any exception
         roles = ", ".join(dict.fromkeys(str(message["role"]) for message in messages))
         raise StgraphError(
             f"the chat template of the model does not take a conversation of {roles} with a video "
-            f"({first_line(error)}); give a model whose template knows videos, or leave a system prompt out"
+            f"({first_line(error)}); give a model whose template supports videos, or leave the system prompt out"
         ) from error
     if "'type': 'video'" in text:
         raise StgraphError(
-            "the chat template of the model is for text alone: it writes a video as its description; give the whole "
+            "the chat template of the model is for text only and has no placeholder for a video; give the whole "
             "folder of a model tuned for video, with its chat_template.json or chat_template.jinja"
         )
     return text

@@ -21,7 +21,7 @@ SINGLE = "model.safetensors"
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 SHOWN = 4
-"""Names that a message lists before it only counts."""
+"""Number of names that a message lists; the others are only counted."""
 
 
 class Weight(NamedTuple):

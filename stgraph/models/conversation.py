@@ -66,8 +66,8 @@ class Prompt(ABC):
         """
         if len(turns) > 1 or system is not None or images:
             raise StgraphError(
-                f"{type(self).__name__} makes prompts of single questions; ask without history, system and images, or "
-                "give it a method ask"
+                f"{type(self).__name__} makes prompts of single questions only; ask without history, system and "
+                "images, or add a method ask to it"
             )
         return self(seen.video, turns[-1][0])
 

@@ -83,7 +83,7 @@ class FramePrompt(Prompt):
             StgraphError: no video, another number of questions, or different numbers of frames.
         """
         if not videos or len(videos) != len(questions):
-            raise StgraphError(f"there must be one question for each video, got {len(questions)} for {len(videos)}")
+            raise StgraphError(f"expected one question for each of {len(videos)} videos, got {len(questions)}")
         lengths = sorted({len(video) for video in videos})
         if len(lengths) > 1:
             raise StgraphError(

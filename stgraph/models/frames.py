@@ -50,7 +50,7 @@ class FramesAsImages(Adapter):
 
     So images of one tile are taken for the frames of one video where the texts before them count: each is that before
     it, but for a number that grows. Where the tokenizer of the model is there (in its folder, or in the cache of the
-    Hub), its words decide: they must be those that the processor of the family writes. The notes of a selection say
+    Hub), its words decide: they must be those that the processor of the family writes. The notes of a selection list
     what was taken for a video. All other images are left alone: those cut into tiles, single ones, those that no text
     or the same text divides. Where that is wrong, say how they divide up: ``InternVL(frames=(1, 8))`` as the adapter.
 
@@ -186,8 +186,8 @@ class FramesAsImages(Adapter):
         counts = (frames,) * (len(tiles) // frames) if isinstance(frames, int) else frames
         if sum(counts) != len(tiles):
             raise StgraphError(
-                f"frames={frames} does not divide up the {len(tiles)} images of this call; give one number for each "
-                "image or video, which add up to them"
+                f"frames={frames} does not add up to the {len(tiles)} images of this call; give the number of frames "
+                "of each video, and 1 for each image"
             )
         rest = iter(tiles)
         return [list(itertools.islice(rest, count)) for count in counts]
@@ -202,8 +202,8 @@ def _tiles(ids: Tensor, placeholder: int, area: int) -> Iterator[Tile]:
         for first, last in zip(columns[::area], [*columns[area - 1 :: area], -1], strict=False):
             if last - first != area - 1:
                 raise StgraphError(
-                    f"every image of this call has {area} tokens, but row {row} of input_ids holds other numbers of "
-                    "placeholders side by side; use the processor of the model"
+                    f"every image of this call has {area} tokens, but row {row} of input_ids holds another number of "
+                    "placeholders for an image; use the processor of the model"
                 )
             yield Tile(next(number), row, first, last + 1, tokens[end:first], opens)
             end, opens = last + 1, False

@@ -22,7 +22,7 @@ class LlavaVideo(Adapter):
         config = cast(Any, model).config
         grid = config.token_grid(frames)
         patches = (config.patches, config.patches) if grid.frames == frames else None
-        return [VideoLayout(grid, config.separators, patches=patches)] * videos
+        return [VideoLayout(grid, config.separator_layout, patches=patches)] * videos
 
     def vision_attention(self, model: nn.Module) -> nn.Module:
         """Of the last block that is used."""

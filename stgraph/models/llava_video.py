@@ -81,7 +81,7 @@ class LlavaVideoConfig(SiglipQwenConfig):
         super().__init__(**kwargs)
 
     @property
-    def separators(self) -> SeparatorLayout:
+    def separator_layout(self) -> SeparatorLayout:
         """Where newline tokens lie between the tokens of a video."""
         return NEWLINES[self.mm_newline_position]
 
@@ -106,8 +106,8 @@ class LlavaVideoModel(SiglipQwenModel):
         depth = re.fullmatch(r"mlp([1-9])x_gelu", config.mm_projector_type)
         if depth is None:
             raise StgraphError(
-                f"mm_projector_type must be mlp2x_gelu, or with another number, got {config.mm_projector_type!r}; no "
-                "other projector can be loaded"
+                "mm_projector_type must be mlpNx_gelu with a number N, such as mlp2x_gelu, got "
+                f"{config.mm_projector_type!r}; no other projector can be loaded"
             )
         width = config.text_config.hidden_size
         layers: list[nn.Module] = [nn.Linear(config.vision_config.hidden_size, width)]
@@ -174,8 +174,8 @@ def read_llava_video(folder: Path, overrides: Mapping[str, Any] | None = None) -
     published |= {"mm_spatial_pool_stride": VIDEO_STRIDE} | overrides
     if published.get("add_faster_video"):
         raise StgraphError(
-            f"{folder} is a slow-fast model (add_faster_video), which cannot be loaded; give one that sees every frame "
-            "alike, as LLaVA-Video-7B-Qwen2"
+            f"{folder} is a slow-fast model (add_faster_video), which is not supported; give one that encodes every "
+            "frame the same way, such as LLaVA-Video-7B-Qwen2"
         )
     newline = published.get("mm_newline_position") or "one_token"
     merge = str(published.get("mm_patch_merge_type") or "flat")

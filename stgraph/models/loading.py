@@ -113,8 +113,8 @@ def load_model(
         classes = config.get("architectures") or []
         named = f" and class {', '.join(classes)}" if classes else ""
         raise StgraphError(
-            f"{name_or_folder} is a model of type {kind!r}{named}, which is no video LLM that stgraph knows; it knows "
-            f"{', '.join(known)}, and docs/models.md tells how to add one"
+            f"{name_or_folder} is a model of type {kind!r}{named}, which stgraph does not support; it supports "
+            f"{', '.join(known)}; docs/models.md shows how to add one"
         )
     folder = model_folder(name_or_folder)
     given = {"device_map": device_map, "quantization_config": quantization_config}
@@ -135,7 +135,7 @@ def load_model(
 
 
 def check_loaded(info: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> None:
-    """Raise :class:`StgraphError` where transformers made weights up, or left some of the folder out.
+    """Raise :class:`StgraphError` where transformers initialised weights at random or ignored some of the folder's.
 
     Args:
         info: what ``from_pretrained`` says of its loading.
@@ -214,7 +214,7 @@ def _explained(folder: Path) -> Iterator[None]:
         yield
     except StgraphError:
         raise
-    except Exception as error:  # foreign files make foreign code fail in every way
+    except Exception as error:  # code of other libraries can raise any exception for such files
         raise StgraphError(
             f"{folder} cannot be loaded ({first_line(error)}); check the options, and give the folder as it was "
             "published"
@@ -266,7 +266,7 @@ def load_tokenizer(folder: Path, config: Any) -> Any:
 
 
 def first_line(error: Exception) -> str:
-    """What a foreign error begins with."""
+    """First line of an error of another library."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(" .:")
 
 

@@ -74,7 +74,7 @@ class NvilaConfig(SiglipQwenConfig):
         super().__init__(**kwargs)
 
     @property
-    def separators(self) -> SeparatorLayout:
+    def separator_layout(self) -> SeparatorLayout:
         """Where newline tokens lie between the tokens of a video."""
         return "none" if self.frame_end_token_id is None else "frame"
 
@@ -166,8 +166,8 @@ def read_nvila(folder: Path, overrides: Mapping[str, Any] | None = None) -> Sour
     published, overrides = read_json(folder / "config.json"), dict(overrides or {})
     if missing := [part for part in PARTS if not (folder / part).is_dir()]:
         raise StgraphError(
-            f"{folder} has no folder {', '.join(missing)}; a model of this type is published as {', '.join(PARTS)}, so "
-            "give the folder that holds them"
+            f"{folder} has no folder {', '.join(missing)}; a model of this type consists of the folders "
+            f"{', '.join(PARTS)}: give the folder that holds them"
         )
     llm, tower, projector = (read_json(folder / part / "config.json") for part in PARTS)
     texts = text_entries()
@@ -198,7 +198,8 @@ def read_nvila(folder: Path, overrides: Mapping[str, Any] | None = None) -> Sour
 def _check(folder: Path, what: str, found: object, wanted: object) -> None:
     if found != wanted:
         raise StgraphError(
-            f"{what} of {folder} is {found!r}, and only {wanted!r} can be loaded; give NVILA-8B or its like"
+            f"{what} of {folder} is {found!r}, and only {wanted!r} can be loaded; give NVILA-8B or a model of the same "
+            "form"
         )
 
 
@@ -212,7 +213,7 @@ def _video_encoder(folder: Path, published: str | Mapping[str, Any] | None) -> t
     if len(sizes) != 1 or settings.get("start_tokens") or settings.get("sep_tokens"):
         raise StgraphError(
             f"the video_encoder of {folder} is {settings}, and only one pool size without start_tokens and sep_tokens "
-            "can be loaded; give NVILA-8B or its like"
+            "can be loaded; give NVILA-8B or a model of the same form"
         )
     end = settings.get("end_tokens", "\n")
     if not end:
@@ -220,7 +221,7 @@ def _video_encoder(folder: Path, published: str | Mapping[str, Any] | None) -> t
     ids = load_tokenizer(folder, Qwen2Config())(end, add_special_tokens=False).input_ids
     if len(ids) != 1:
         raise StgraphError(
-            f"each frame ends with {end!r}, which is {len(ids)} tokens for the tokenizer in {folder / 'llm'}, and only "
-            "one can be loaded"
+            f"each frame ends with {end!r}, which the tokenizer in {folder / 'llm'} splits into {len(ids)} tokens; "
+            "expected one token: give NVILA-8B or a model of the same form"
         )
     return sizes[0], ids[0]

@@ -30,13 +30,13 @@ from .tower import AttentionInput, tower_signals
 _PER_COLUMN = ("input_ids", "position_ids", "mm_token_type_ids")
 
 _SECOND_VIDEO = (
-    "the videos in the cache of a pruned prompt are known already and new ones cannot follow them; leave {} out, or "
-    "start anew without the cache"
+    "new videos cannot be added to the cache of a pruned prompt; leave {} out (the videos in the cache are still "
+    "seen), or start again without the cache"
 )
 
 _NO_CACHE = (
-    "a forward pass that goes on from a pruned prompt came without the cache of that prompt, so its tokens would be "
-    "taken for a prompt of their own; pass the cache, or call generate"
+    "this forward pass continues a pruned prompt but was given no cache, so its tokens would be taken for a new "
+    "prompt; pass the cache of the pruned prompt, or call generate"
 )
 
 _pruned: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -98,7 +98,9 @@ class Passes:
         """See :meth:`stgraph.models.attachment.Attachment.branch`."""
         plan = self._plan_of(cache)
         if plan is None:
-            raise StgraphError("this cache is of no prompt that was pruned here; pass that of a call inside the block")
+            raise StgraphError(
+                "this cache is not from a prompt pruned in this with block; pass one from a call inside the block"
+            )
         check_number("copies", copies, at_least=1, integer=True)
         branch = compat.branched(cache)
         if copies > 1:
@@ -140,13 +142,13 @@ class Passes:
         self._reader.check_generation(inputs)
         if ids is None or (inputs.get("mm_token_type_ids") is None) != (inputs.get("video_grid_thw") is None):
             raise StgraphError(
-                "going on from the cache of a pruned prompt needs input_ids, and mm_token_type_ids and video_grid_thw "
-                "either both or not at all"
+                "to continue from the cache of a pruned prompt, pass input_ids, and mm_token_type_ids and "
+                "video_grid_thw either both or not at all"
             )
         new = (ids if mask is None else mask).shape[1] - plan.cached(cache)
         if new < 1:
             raise StgraphError(
-                f"the cache holds {plan.cached(cache)} tokens of the conversation and input_ids nothing beyond them; "
+                f"input_ids hold no tokens beyond the {plan.cached(cache)} that the cache has already; "
                 "pass the whole conversation, or an attention_mask for all of it"
             )
         return int(new)
@@ -159,8 +161,8 @@ class Passes:
             return None
         if cache in _pruned and cache not in self._plans:
             raise StgraphError(
-                "the cache is that of a prompt which was pruned in another with block; start anew without the cache, "
-                "or ask all turns in one block"
+                "the cache is from a prompt that was pruned in another with block; start again without the cache, or "
+                "ask all turns in one block"
             )
         return self._plans.get(cache)
 
@@ -219,8 +221,8 @@ class Passes:
         """A forward pass behind a pruned prompt that is in the cache."""
         if inputs.get("position_ids") is None:
             raise StgraphError(
-                "going on from the cache of a pruned prompt needs position_ids, counted as if nothing had been "
-                "dropped; pass them, or use generate"
+                "to continue from the cache of a pruned prompt, pass position_ids, counted as if nothing had been "
+                "dropped, or use generate"
             )
         if inputs.get(self._adapter.pixels) is not None:
             raise StgraphError(_SECOND_VIDEO.format(self._adapter.pixels))
@@ -258,8 +260,8 @@ class Passes:
         rows, queries = embeddings.shape[:2]
         if rows != plan.rows:
             raise StgraphError(
-                f"the pruned prompt has {plan.rows} sequences, but the call that goes on from it {rows}; beams are "
-                "counted, use the same number of them"
+                f"the pruned prompt has {plan.rows} sequences, but the call that continues it has {rows}; use the same "
+                "number (each beam is one sequence)"
             )
         if mask is None:
             total = queries if call.whole else plan.cached(compat.cache_of(kwargs)) + queries
@@ -329,6 +331,6 @@ class Passes:
             self._follow(cache, call.plan)
         elif kwargs.get("use_cache"):
             raise StgraphError(
-                f"{type(module).__name__} was asked to use a cache and returned none that is known, so it cannot be "
-                "told what goes on from this prompt; pass use_cache=False"
+                f"{type(module).__name__} returned no cache of a known type, so later calls cannot be matched to this "
+                "prompt; pass use_cache=False"
             )

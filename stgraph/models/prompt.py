@@ -63,8 +63,8 @@ def has_torchvision() -> bool:
         return False
     except (ImportError, RuntimeError) as error:
         raise StgraphError(
-            f"torchvision does not fit torch here ({' '.join(str(error).split())[:200]}), and that keeps models of "
-            "transformers from being imported; install the build for this torch, or remove torchvision"
+            f"torchvision and torch do not fit together ({' '.join(str(error).split())[:200]}), so models of "
+            "transformers cannot be imported; install the torchvision build for this torch, or remove torchvision"
         ) from error
     return True
 
@@ -103,7 +103,7 @@ class ProcessorPrompt(Prompt):
                 return_tensors="pt",
                 **pictures,
             )
-        except (ValueError, TypeError) as error:  # how processors say that a video does not suit them
+        except (ValueError, TypeError) as error:  # processors raise these for a video that they do not support
             raise StgraphError(
                 f"the processor of the model refuses a video of {len(video)} frames of {video.height}×{video.width}: "
                 f"{' '.join(str(error).split())[:200]}; sample other frames"

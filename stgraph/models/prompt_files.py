@@ -17,7 +17,7 @@ def read_auto(auto: Any, folder: str) -> Any:
     """
     try:
         return auto.from_pretrained(folder)
-    except Exception as error:  # foreign files fail in every way
+    except Exception as error:  # broken files can raise any exception
         reason = " ".join(str(error).split()) or type(error).__name__
         raise StgraphError(
             f"the tokenizer and processor files of {folder} cannot be read: {reason[:200]}; give a folder that holds "

@@ -34,8 +34,8 @@ class Reader:
         """Where the videos of a call lie; empty when it has none."""
         if inputs.get("mm_encoder_outputs"):
             raise StgraphError(
-                f"videos are known by {self.adapter.pixels}; pass that, not mm_encoder_outputs, which is also what an "
-                "assistant_model is given: attach to the model that it assists"
+                f"pass videos as {self.adapter.pixels}, not as mm_encoder_outputs; if this is an assistant_model, "
+                "attach to the model that it assists"
             )
         if inputs.get(self.adapter.pixels) is None:
             return []
@@ -82,8 +82,8 @@ class Reader:
         tokens, steps = sum(video.size for video in videos), sum(video.grid.frames for video in videos)
         fits = max(0, (limit - longest + tokens) * steps // tokens)
         raise StgraphError(
-            f"the prompt has {longest} positions, its videos {tokens} tokens, and the model was made for {limit}; "
-            f"sample fewer frames: {fits} of the {steps} time steps fit"
+            f"the prompt has {longest} positions ({tokens} of its tokens are the videos'), more than the model's "
+            f"{limit}; sample fewer frames: {fits} of the {steps} time steps fit"
         )
 
     def check_forward(self, inputs: Mapping[str, Any]) -> None:

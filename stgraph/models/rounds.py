@@ -150,7 +150,7 @@ class Pruning:
             if len(step.selection) != len(self._index):
                 raise StgraphError(
                     f"selector {type(self.selector).__name__} selects {len(step.selection)} tokens, but its rounds "
-                    f"have left {len(self._index)}; what it keeps in the end must be what it kept in every round"
+                    f"kept {len(self._index)}; the final selection must be the tokens that all rounds kept"
                 )
             seconds = {**step.selection.seconds, "selection": self._seconds}
             self.selection = replace(step.selection, seconds=seconds)
@@ -229,4 +229,4 @@ class Pruning:
 
 
 def _no_attention() -> Tensor:
-    raise StgraphError("there is no attention yet at the entry of the language model; ask for it in a later round")
+    raise StgraphError("there is no attention before the first layer of the language model; read it in a later round")

@@ -127,7 +127,7 @@ class SiglipQwenConfig(PreTrainedConfig, ABC):  # type: ignore[misc]
 
     @property
     @abstractmethod
-    def separators(self) -> SeparatorLayout:
+    def separator_layout(self) -> SeparatorLayout:
         """Where newline tokens lie between the tokens of a video."""
 
     @abstractmethod

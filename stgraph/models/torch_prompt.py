@@ -138,11 +138,11 @@ def _understood(settings: Mapping[str, Any], defaults: dict[str, Any]) -> dict[s
         "longest_edge" in defaults["size"] or "shortest_edge" not in size
     ):
         raise StgraphError(
-            f"the processor files give frames the size {size}, but it must name {' and '.join(defaults['size'])}; "
-            "correct them, or install torchvision"
+            f"the size of the processor files must hold {' and '.join(defaults['size'])}, got {size}; correct the "
+            "files, or install torchvision"
         )
     if not whole["do_resize"]:
-        raise StgraphError("the processor files want frames as they are (do_resize), which needs torchvision")
+        raise StgraphError("the processor files turn resizing off (do_resize), which needs torchvision; install it")
     return whole | {"size": size}
 
 
@@ -251,7 +251,9 @@ def _fit_video(frames: Tensor, factor: int, pair: int, settings: Mapping[str, An
 def _fitted(height: int, width: int, count: int, rounded: int, factor: int, low: int, high: int) -> tuple[int, int]:
     """Sides that are multiples of ``factor``, with the aspect ratio of the frame and ``count`` frames within bounds."""
     if max(height, width) > 200 * min(height, width):
-        raise StgraphError(f"frames of {height}×{width} are too narrow for the model, which takes sides up to 200:1")
+        raise StgraphError(
+            f"the sides of a frame may differ by a factor of 200 at most, got {height}×{width}; crop the video"
+        )
     h, w = round(height / factor) * factor, round(width / factor) * factor
     if rounded * h * w > high:
         scale = math.sqrt(count * height * width / high)
@@ -268,7 +270,9 @@ def _resized(frames: Tensor, size: tuple[int, int], settings: Mapping[str, Any])
         return frames
     mode = _MODES.get(settings["resample"])
     if mode is None:
-        raise StgraphError(f"the processor files ask for the filter {settings['resample']}, which needs torchvision")
+        raise StgraphError(
+            f"the processor files set the resize filter {settings['resample']}, which needs torchvision; install it"
+        )
     smooth = mode != "nearest-exact"
     return F.interpolate(frames, size, mode=mode, antialias=smooth, align_corners=False if smooth else None)
 

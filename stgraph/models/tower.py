@@ -82,7 +82,7 @@ def tower_signals(
         patches |= dict.fromkeys(numbers[-1], layout.patches[0] * layout.patches[1])
     with _Frames(patches) as found:
         compat.attend_again(cast(nn.Module, adapter.vision_attention(model)), *seen)
-    if not found.seen:  # something that was put around the tower computes its attention in a way of its own
+    if not found.seen:  # a wrapper of the tower computes its attention in another way
         return Signals()
     others = found.seen > len(patches) and all(layout.images is None for layout in layouts)
     if others or found.attention.keys() != patches.keys():

@@ -120,8 +120,8 @@ class Selector(ABC):
         counts = self.counts(tokens)
         if len(set(counts)) > 1:
             raise StgraphError(
-                f"tokens={self.tokens} is another share of each video of {', '.join(map(str, counts))} visual tokens; "
-                "give these videos one at a time"
+                f"tokens={self.tokens} needs videos of one size, got {', '.join(map(str, counts))} visual tokens; "
+                "select from these videos one at a time"
             )
         return replace(self, tokens=None, retention=self.share(counts[0]))
 

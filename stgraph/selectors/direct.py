@@ -71,7 +71,7 @@ def prepare_directly(
     clock = Clock()
     found = [find(kernels, x, selector.retention, parts, clock) for x in lattices]
     place = selector.visual(tokens)
-    index = places(place) if tokens.device.type == "cpu" else None  # to count them would be to wait for a GPU
+    index = places(place) if tokens.device.type == "cpu" else None  # counting them would wait for the GPU
 
     def per_token(values: list[Tensor], fill: float) -> Tensor:
         joined = torch.cat([value.flatten() for value in values])
@@ -109,7 +109,7 @@ def prepare_directly(
             notes=(f"candidates are trimmed by {name}",),
         )
 
-    # A GPU is still at work when its stages have been launched: they cannot be told apart.
+    # On a GPU, launched stages may still be running, so their times cannot be told apart.
     seconds = clock.seconds if tokens.device.type == "cpu" else {"launches": sum(clock.seconds.values())}
     return rank
 

@@ -11,7 +11,7 @@ from .per_video import Choice, Clip, VideoSelector
 from .similarity import Directions, fine
 
 BLOCK = 256
-"""Tokens among which picks are made before all others hear of them."""
+"""Number of tokens among which picks are made before the distances of all others are updated."""
 
 ROWS = 512
 """Rows of the matrix of all similarities that are there at a time."""
@@ -61,9 +61,9 @@ def loneliest(vectors: Directions) -> int:
 def farthest_first(vectors: Directions, count: int) -> Tensor:
     """The first ``count`` tokens of farthest-point sampling by 1 − cosine: (count,) int64, in the order of picking.
 
-    Distances to the nearest pick only ever shrink, so a distance that has not heard of the latest picks is a bound.
-    Those with the largest bounds hear of them; as long as the farthest of these is at least as far as any bound of the
-    others, it is the farthest of all.
+    Distances to the nearest pick never grow, so a distance that does not include the latest picks is an upper bound.
+    Only the tokens with the largest bounds are updated. As long as the farthest of these is at least as far as every
+    other bound, it is the farthest token of all.
 
     Args:
         vectors: n of them.
@@ -97,7 +97,7 @@ def farthest_first(vectors: Directions, count: int) -> Tensor:
 
 
 def _tell(bound: Tensor, heard: Tensor, unit: Tensor, picks: list[int], rows: Tensor) -> None:
-    """Let the distances of some rows hear of the picks that they have not heard of yet."""
+    """Update the distances of some rows by the picks that they do not include yet."""
     known = heard[rows]
     for since in known.unique().tolist():
         if since < len(picks):

@@ -16,7 +16,7 @@ from .similarity import cosines, density_peaks, pair_cosines
 
 @dataclass(frozen=True, kw_only=True)
 class FastVID(AttentionSelector):
-    """FastVID (Shen et al., NeurIPS 2025, arXiv 2503.11187): segments keep what is attended, and merge the rest.
+    """FastVID (Shen et al., NeurIPS 2025, arXiv 2503.11187): segments keep the attended tokens and merge the rest.
 
     Followed: cuts lie at the ``least_segments`` − 1 smallest similarities of adjacent frames and wherever one is below
     the threshold. Of the R tokens that a segment keeps, a ``context`` share are density peaks of every fourth frame,

@@ -120,7 +120,7 @@ class Cost:
         return max(1, round(self.present * (1 - self.share)))
 
     def note(self, merged: int) -> None:
-        """One layer more has been paid for."""
+        """Count one more layer."""
         self.passed.append((self.passed[-1] if self.passed else 1.0) * (1 - merged / self.present))
 
 
@@ -141,7 +141,8 @@ class _Video:
 
 @dataclass(frozen=True, kw_only=True)
 class FrameFusion(VideoSelector):
-    """FrameFusion (Fu et al., ICCV 2025, arXiv 2501.01986): what is like its predecessor is merged, the rest pruned.
+    """FrameFusion (Fu et al., ICCV 2025, arXiv 2501.01986): tokens that are like their predecessor are merged, others
+    are pruned.
 
     Followed: s = cosine of a token with the last one before it at the same position that is left. Tokens with s ≥ the
     threshold are merged, a run of them averaged into its head, which keeps its place; where that is more than the
@@ -246,7 +247,7 @@ class FrameFusion(VideoSelector):
                 if not videos[number].done:
                     attention = partial(self._attention, view, rows, clip, received)
                     if not self.exact:
-                        budgets[number].at(view.layer, len(clip))  # notes what the layers so far have seen
+                        budgets[number].at(view.layer, len(clip))  # records the attention of the layers so far
                     keep[rows], into = self._step(videos[number], view.layer, clip, attention, last=view.last)
                     target[rows] = torch.where(into >= 0, rows[into.clamp(min=0)], -1)
             weight = mean_weights(keep, target)

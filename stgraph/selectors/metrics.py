@@ -131,7 +131,9 @@ def evaluate(
     if sample is not None:
         check_number("sample", sample, at_least=2, integer=True)
     if len(selection.verdict) != n:
-        raise StgraphError(f"the selection is of {len(selection.verdict)} tokens, not of these {n}")
+        raise StgraphError(
+            f"the selection was made from {len(selection.verdict)} tokens, got {n}; give the tokens it was made from"
+        )
     kinds = {"event": events} if isinstance(events, Tensor) else dict(events or {})
     for kind, mask in kinds.items():
         if mask.shape != (n,) or mask.dtype != torch.bool:

@@ -16,7 +16,7 @@ from .similarity import cosines
 
 @dataclass(frozen=True, kw_only=True)
 class PruMerge(EncoderSelector):
-    """LLaVA-PruMerge (Shang et al., ICCV 2025, arXiv 2403.15388): the most attended tokens take their like in.
+    """LLaVA-PruMerge (Shang et al., ICCV 2025, arXiv 2403.15388): the most attended tokens absorb similar ones.
 
     Followed, for every frame: the most attended tokens are heads. A head i becomes x_i + Σ a_j·x_j over the
     ``neighbours`` other tokens of the most similar keys, heads or not, a being the attention. One row more is Σ a_j·x_j

@@ -31,7 +31,9 @@ BUDGET_RULES = ("tokens", "mean_over_layers")
 
 
 def _no_text(video: int, which: Tensor) -> Tensor:
-    raise StgraphError("there is no attention of the text yet at the entry of the language model; ask for it later")
+    raise StgraphError(
+        "there is no attention of the text before the first layer of the language model; read it in a later round"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,7 @@ class Step:
 
 
 Rounds = Generator[Step, Round, None]
-"""A method at work: it yields a step for every round that it is sent, the last one with its selection."""
+"""A running method: a generator that yields a step for every round sent to it, and with the last step its selection."""
 
 
 @dataclass

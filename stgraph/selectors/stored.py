@@ -95,7 +95,7 @@ def load(make: Callable[..., Selection], folder: str | Path) -> Selection:
         )
         check(selection)
         if selection.digest != record["digest"]:
-            raise StgraphError("its digest is another")
+            raise StgraphError("its digest does not match")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StgraphError(f"{name} holds no selection; give the --output folder of a compress run") from error
     except StgraphError:
@@ -155,7 +155,7 @@ def check(selection: Selection) -> None:
         )
     for fact, holds in facts.items():
         if not holds:
-            raise StgraphError(f"the values of a selection do not fit together: it must hold that {fact}")
+            raise StgraphError(f"the values of a selection contradict each other; expected: {fact}")
 
 
 def _videos_are_numbered(selection: Selection) -> bool:

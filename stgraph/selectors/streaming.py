@@ -38,7 +38,7 @@ class StreamWindow:
             ``coords`` and communities are numbered through the stream.
         features: (K, d) features of the kept tokens, merged where the method merges.
         timestamps: (frames,) float64 seconds, or None when unknown.
-        separators: how many of its tokens are separators.
+        num_separators: how many of its tokens are separators.
         joined: pairs (number, smaller number) of communities that were apart so far and that this window joins: from
             here on both have the smaller number.
     """
@@ -50,7 +50,7 @@ class StreamWindow:
     selection: Selection
     features: Tensor
     timestamps: Tensor | None
-    separators: int
+    num_separators: int
     joined: tuple[tuple[int, int], ...]
 
     def __repr__(self) -> str:
@@ -112,7 +112,7 @@ def stream(
         selector = STSimDiff()
     if selector.tokens is not None:
         raise StgraphError(
-            f"tokens={selector.tokens} is a number for a whole video, and a stream is released before its length is "
+            f"tokens={selector.tokens} is the number for a whole video, but a stream is selected before its length is "
             "known; give retention in place of tokens"
         )
     return _release(_windows(blocks, window), selector, context, newline)
@@ -136,8 +136,8 @@ def _release(
         own_budget = ranking.merge_target is not None or ranking.budget is not None
         if own_budget and context:
             raise StgraphError(
-                f"selector {type(selector).__name__} merges tokens or sets their number, also in frames that a stream "
-                "has released already; give context=0 (on the command line --context 0)"
+                f"selector {type(selector).__name__} merges tokens or sets their number, which cannot be undone in "
+                "frames that the stream has released; give context=0 (on the command line --context 0)"
             )
         own = _cut_tokens(whole, before, whole.tokens.grids[0].frames).tokens
         here = slice(len(whole.tokens) - len(own), None)
@@ -163,12 +163,12 @@ def _release(
             selection=selection,
             features=selection.apply(own.features),
             timestamps=None if own.timestamps is None else own.timestamps[0],
-            separators=own.num_separators,
+            num_separators=own.num_separators,
             joined=joined,
         )
         number, frames, tokens = number + 1, frames + own.grids[0].frames, tokens + len(own)
-        separators += released.separators
-        del whole, own  # while the caller works on this window and gathers the next
+        separators += released.num_separators
+        del whole, own  # released before the caller works on this window and the next one is gathered
         yield released
 
 
@@ -184,7 +184,7 @@ def _rank(selector: Selector, seen: Encoded, first_frame: int) -> Ranking:
             raise
         frame = first_frame + int(tokens.coords[bad[0], 0])
         raise StgraphError(
-            f"features of frame {frame} of the stream hold NaN or Inf; mend the encoder's output before selecting"
+            f"features of frame {frame} of the stream hold NaN or Inf; correct the encoder's output before selecting"
         ) from None
 
 
@@ -198,7 +198,9 @@ def _rows(ranking: Ranking, rows: slice) -> Ranking:
 
 
 class _Numbers:
-    """Communities of overlapping graphs, numbered through a stream: a union-find that only holds what still lives."""
+    """Communities of overlapping graphs, numbered through a stream: a union-find that holds only communities of the
+    current window and its context.
+    """
 
     def __init__(self) -> None:
         self._past = torch.empty(0, dtype=torch.int64)
@@ -325,7 +327,7 @@ def _cut_tokens(frames: Encoded, start: int, stop: int) -> Encoded:
 
 
 def _tail(frames: Frames, count: int) -> Frames | None:
-    """A copy of the last frames, which keeps nothing else alive."""
+    """A copy of the last frames. A view would keep all frames in memory."""
     if not count:
         return None
     last = _cut(frames, max(_length(frames) - count, 0), _length(frames))

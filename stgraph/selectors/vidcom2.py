@@ -19,7 +19,8 @@ TEMPERATURE = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class VidCom2(VideoSelector):
-    """VidCom2 (Liu et al., EMNLP 2025): how distinctive frames and tokens are decides how many and which stay.
+    """VidCom2 (Liu et al., EMNLP 2025): the distinctiveness of frames sets how many tokens stay, and that of tokens
+    which ones.
 
     Followed: over the ⌊d / 2⌋ channels with the lowest variance, the distinctness of a token from a mean m is
     −Σ_α exp(−‖x̂ − m‖² / 2α), α = 2⁻³ … 2¹. A frame is as distinctive from the video's mean as its tokens on average,

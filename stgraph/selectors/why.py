@@ -52,7 +52,7 @@ def why(selection: Selection, token: int) -> str:
         facts.append(_standing(selection, token, community))
     if verdict is not Verdict.SEPARATOR and bool(selection.difference.any()):
         facts.append(f"it differs from its past by {float(selection.difference[token]):.3f}")
-    ranks_all = not bool(selection.candidate.any())  # else importance decides among candidates only
+    ranks_all = not bool(selection.candidate.any())  # in all other cases importance ranks candidates only
     if verdict is not Verdict.SEPARATOR and (ranks_all or verdict is not Verdict.DROPPED):
         facts.append(f"its importance is {float(selection.importance[token]):.4g}, {_distance(selection, token)}")
     reasons = _REASONS | _RANKING_REASONS if ranks_all else _REASONS

@@ -31,7 +31,7 @@ class Plan:
     """Which frames of a file to decode, and how large.
 
     ``chosen`` (T,) int64 of them, ``wanted`` how many were asked for, ``size`` the shorter side that was asked for, and
-    ``largest`` the longest shorter side that anybody looks at.
+    ``largest`` the longest shorter side that is used.
     """
 
     path: Path
@@ -166,7 +166,7 @@ def pictures_of(plan: Plan, notes: dict[str, None], report: Progress) -> Iterato
     from av.video.reformatter import VideoReformatter
 
     index, damage = plan.index, plan.damage
-    reformatter = VideoReformatter()  # one for all frames: what it needs is set up once
+    reformatter = VideoReformatter()  # one converter for all frames, so that its setup is done once
     last = -1
     stored: tuple[int, int] | None = None
     scaled = (0, 0)

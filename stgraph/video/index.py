@@ -54,7 +54,8 @@ def scan(path: Path, damage: Damage) -> Index:
         timed = container.format.name != "avi"  # it stores decoding order only; FFmpeg's guesses fail with B-frames
         tick, rate = float(stream.time_base or 1), float(stream.average_rate or stream.guessed_rate or 25)
         aspect = stream.sample_aspect_ratio
-        builds_alone = container.format.name != "apng"  # its pictures build on one another, whatever their marks say
+        # each picture depends on earlier ones, also where they are marked as keyframes
+        builds_alone = container.format.name != "apng"
         try:
             for packet in container.demux():
                 if not packet.size:
@@ -73,7 +74,7 @@ def scan(path: Path, damage: Damage) -> Index:
                     if packet.is_keyframe and builds_alone:
                         keyframe_keys.append(packet.pts)
                         keyframes.append(position)
-                    if not packet.is_discard:  # cut away by an edit list: needed to decode others, never shown
+                    if not packet.is_discard:  # removed by an edit list: needed to decode other frames, but not shown
                         final = max(final, (packet.pts, packet.duration or 0))
                         keys.append(packet.pts)
                         packets.append(position)
@@ -108,7 +109,7 @@ def _groups(
     keys: np.ndarray, packets: np.ndarray, keyframe_keys: np.ndarray, keyframes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Frames in display order: their times, packets, and the packet and time of the last keyframe shown before each."""
-    if len(keyframes) == 0:  # a stream that refreshes bit by bit decodes only from its beginning
+    if len(keyframes) == 0:  # a stream with intra refresh can only be decoded from its beginning
         keyframe_keys, keyframes = keys[:1], packets[:1]
     shown, where = np.unique(keys, return_index=True)
     order = np.argsort(keyframe_keys, kind="stable")

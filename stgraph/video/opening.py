@@ -54,14 +54,17 @@ _LARGE = 4096 * 2304
 
 
 class Damage:
-    """What is broken in a file: the first finding is an error, or with ``allowed`` all become one note."""
+    """Collects the damage of a file.
+
+    The first finding is raised as an error; with ``allowed``, all findings become one note.
+    """
 
     def __init__(self, path: Path, allowed: bool) -> None:
         self.path, self.allowed = path, allowed
         self.findings: dict[str, None] = {}
 
     def found(self, what: str) -> None:
-        """Take in one finding; raises :class:`StgraphError` unless damage is allowed."""
+        """Add one finding; raises :class:`StgraphError` unless damage is allowed."""
         if not self.allowed:
             raise StgraphError(
                 f"{readable(self.path)} is truncated or corrupt: {what}; allow_corrupt=True (--allow-corrupt) uses "
@@ -93,7 +96,7 @@ def open_stream(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     check_file(path)
     unreadable = f"{name} is not a video that FFmpeg can read, or its header is cut off"
     try:
-        # Without the scheme FFmpeg takes "a:b.mp4" for a protocol.
+        # Without the scheme FFmpeg reads "a:" in "a:b.mp4" as a protocol.
         container = av.open(f"file:{path}", options={"format_whitelist": _formats(), "protocol_whitelist": "file"})
     except av.error.PermissionError:
         raise StgraphError(f"{name} may not be read by this user; change its permissions") from None
@@ -103,7 +106,7 @@ def open_stream(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
         if not streams:
             content = "only sound" if container.streams.audio else "no video stream"
-            raise StgraphError(f"{name} holds {content}; give a file with pictures")
+            raise StgraphError(f"{name} holds {content}; give a video file")
         if container.format.name == "webp_pipe" and _is_animated_webp(path):
             raise StgraphError(f"{name} is an animated WebP, which FFmpeg cannot read; convert it to MP4 or GIF first")
         stream = streams[0]

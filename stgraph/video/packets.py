@@ -46,7 +46,7 @@ def pictures(container: InputContainer, stream: VideoStream, spans: list[Span], 
             span = todo[0]
             if position < span.first:
                 continue
-            # Leading pictures of an open group refer to the group before, which was not decoded.
+            # Leading pictures of an open group need the group before, which was not decoded.
             if span.key is None or packet.pts is None or packet.pts >= span.key:
                 yield from decode(packet)
             if position == span.last:

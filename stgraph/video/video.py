@@ -40,7 +40,7 @@ class Video:
             raise StgraphError(f"frames must be (T, 3, H, W) uint8 with at least one frame, got {shape} {dtype}")
         if tuple(self.timestamps.shape) != shape[:1] or self.timestamps.dtype != torch.float64:
             raise StgraphError(
-                f"timestamps must be ({shape[0]},) float64, one second per frame, got "
+                f"timestamps must be ({shape[0]},) float64, one time in seconds per frame, got "
                 f"{tuple(self.timestamps.shape)} {self.timestamps.dtype}"
             )
         if not bool(self.timestamps.isfinite().all()) or bool((self.timestamps.diff() <= 0).any()):

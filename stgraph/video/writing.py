@@ -45,11 +45,12 @@ def write_video(
     first = next(rest, None)
     if first is None:
         raise StgraphError("write_video needs at least one frame")
-    partial = path.with_name(f".{uuid4().hex}.part")  # short, so that any name that fits is written
+    # a short temporary name, so that every valid file name can be written
+    partial = path.with_name(f".{uuid4().hex}.part")
     try:
         with av.open(f"file:{partial}", "w", format="mp4") as container:
             rate = Fraction(fps).limit_denominator(1001)
-            # Without these two, what x264 writes depends on which of its threads is faster.
+            # Without these two options the output of x264 depends on the timing of its threads.
             options = {"crf": str(quality), "preset": preset, "rc-lookahead": "0"}
             stream = container.add_stream("libx264", rate=rate, options=options)
             stream.thread_count = 1
@@ -74,5 +75,5 @@ def write_video(
             f"{readable(path)} cannot be written ({reason}); check the folder and the free space"
         ) from None
     finally:
-        with contextlib.suppress(OSError):  # on a disk that is read-only, even looking for it is an error
+        with contextlib.suppress(OSError):  # on a read-only disk, this check already raises an error
             partial.unlink()

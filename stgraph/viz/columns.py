@@ -24,7 +24,9 @@ def selection_columns(graph: SpatioTemporalGraph, selection: Selection) -> dict[
     """
     token = graph.token
     if int(token[-1]) >= len(selection.verdict) or not torch.equal(selection.coords[token], graph.coords):
-        raise StgraphError("the selection is of other tokens than the graph; export the graph of its tokens")
+        raise StgraphError(
+            "the selection and the graph have different tokens; export the graph of the selection's tokens"
+        )
     community = selection.community[token].cpu()
     sizes = torch.bincount(community.clamp(min=0))
     alone = (community < 0) | (sizes[community.clamp(min=0)] == 1)

@@ -24,7 +24,7 @@ MAX_COLUMNS = 160
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this many inches, which no window system and no global list knows."""
+    """An empty figure of this many inches, independent of pyplot and of any window."""
     # The object interface: pyplot would keep every figure alive and choose a window system.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -69,7 +69,9 @@ def frame_times(timestamps: Sequence[float] | None, frames: int) -> np.ndarray:
     if timestamps is None:
         return np.arange(frames, dtype=np.float64)
     if len(timestamps) != frames:
-        raise StgraphError(f"timestamps must hold one second for each of {frames} frames, got {len(timestamps)}")
+        raise StgraphError(
+            f"timestamps must hold one time in seconds for each of {frames} frames, got {len(timestamps)}"
+        )
     return np.array([float(second) for second in timestamps])
 
 
@@ -87,14 +89,15 @@ def label_time(axes: Axes, timestamps: Sequence[float] | None) -> None:
 def check_one_video(graph: SpatioTemporalGraph) -> None:
     """Raise :class:`StgraphError` unless the graph is of one video."""
     if graph.num_videos != 1:
-        raise StgraphError(f"a chart shows one video, the graph holds {graph.num_videos}; use graph.video(i)")
+        raise StgraphError(f"a chart shows one video, but the graph holds {graph.num_videos}; use graph.video(i)")
 
 
 def check_partition(partition: Partition, graph: SpatioTemporalGraph) -> None:
     """Raise :class:`StgraphError` unless the partition is of the graph's vertices."""
     if len(partition.labels) != graph.num_nodes:
         raise StgraphError(
-            f"the partition is of {len(partition.labels)} vertices, the graph of {graph.num_nodes}; give its own"
+            f"the partition has {len(partition.labels)} vertices, the graph has {graph.num_nodes}; give a partition "
+            "of this graph"
         )
 
 

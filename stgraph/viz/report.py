@@ -176,11 +176,13 @@ def _one_video(
     index: int,
 ) -> _Run:
     if len(selection.verdict) != len(tokens) or len(selection.budget) != tokens.num_videos:
-        raise StgraphError(f"the selection is of {len(selection.verdict)} tokens, not of these {len(tokens)}")
+        raise StgraphError(
+            f"the selection was made from {len(selection.verdict)} tokens, got {len(tokens)}; give those tokens"
+        )
     if tokens.grids[index].frames != len(video):
         raise StgraphError(f"video {index} has {tokens.grids[index].frames} frames of tokens, but {len(video)} frames")
     if graph is None and (partition is not None or difference is not None):
-        raise StgraphError("a partition and a difference are of a graph's vertices; give the graph too")
+        raise StgraphError("a partition and a difference need the graph that they belong to; give the graph too")
     if graph is not None:
         lengths = {
             "partition": graph.num_nodes if partition is None else len(partition.labels),
@@ -188,7 +190,9 @@ def _one_video(
         }
         for name, length in lengths.items():
             if length != graph.num_nodes:
-                raise StgraphError(f"the {name} is of {length} vertices, the graph has {graph.num_nodes}")
+                raise StgraphError(
+                    f"the {name} has {length} vertices, the graph has {graph.num_nodes}; give the {name} of this graph"
+                )
     part, chosen = tokens.video(index), selection.video(index)
     community, score = chosen.community, chosen.difference
     first_token = tokens.offsets[index]

@@ -151,7 +151,7 @@ def scene(
     check_number("video_index", video_index, at_least=0, below=len(selection.budget), integer=True)
     if tokens is not None and len(tokens) != len(selection.verdict):
         raise StgraphError(
-            f"the selection is of {len(selection.verdict)} tokens, not of these {len(tokens)}; "
+            f"the selection was made from {len(selection.verdict)} tokens, got {len(tokens)}; "
             "give the tokens that were selected from"
         )
     if graph is None and tokens is not None:
@@ -172,7 +172,7 @@ def scene(
         grid = Grid(len(video) if video is not None else frames, height, width)
     if video is not None and len(video) != grid.frames:
         raise StgraphError(
-            f"the selection is of {grid.frames} frames, the video has {len(video)}; give the video of the selection"
+            f"the selection has {grid.frames} frames, the video has {len(video)}; give the video of the selection"
         )
     return Scene(selection, grid, video, graph, events)
 

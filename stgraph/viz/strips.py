@@ -205,7 +205,7 @@ def compare_selections(
     for selection in (one, two):
         one_video(selection, grid)
     if not torch.equal(one.coords, two.coords):
-        raise StgraphError(f"{name_a} and {name_b} are selections of different tokens; compare selections of one video")
+        raise StgraphError(f"{name_a} and {name_b} have different tokens; compare selections of one video")
     codes = one.mask.long() + 2 * two.mask.long()
     laid = token_grid(codes.to(torch.int16), one.coords, grid, -1)
     keys = ("neither", "first", "second", "both")

@@ -37,7 +37,7 @@ def one_video(selection: Selection, grid: Grid) -> None:
     """Raise :class:`StgraphError` unless ``selection`` is of one video whose tokens lie in ``grid``."""
     if len(selection.budget) != 1:
         many = len(selection.budget)
-        raise StgraphError(f"a picture shows one video, the selection is of {many}; use selection.video(i)")
+        raise StgraphError(f"a picture shows one video, but the selection holds {many}; use selection.video(i)")
     highest = selection.coords.amax(0).tolist() if len(selection.coords) else [0, 0, 0]
     if highest[0] >= grid.frames or highest[1] > grid.height or highest[2] > grid.width:
         raise StgraphError(

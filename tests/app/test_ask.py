@@ -77,7 +77,7 @@ def test_bad_input_is_one_sentence(clip, model, tmp_path):
     fails("ask", tmp_path / "none.mp4", QUESTION, "--model", model, sentence="no such file")
     fails("ask", model / "config.json", QUESTION, "--model", model, sentence="not a video that FFmpeg can read")
     fails(*ask, "retentoin=0.3", "--model", model, sentence="did you mean 'retention'")
-    fails(*ask, "encoder=descriptor", "--model", model, sentence="the tokens are the video LLM's own")
+    fails(*ask, "encoder=descriptor", "--model", model, sentence="because the video LLM encodes the video itself")
     fails(*ask, "--model", model, "--trim", "outside", sentence="trim must be one of before, inside")
     fails(*ask, "--model", model, "--trim", "inside", "--layer", 99, sentence="layer must be a whole number")
     fails(*ask, "--model", model, "--device", "tpu", sentence="device must be auto or one of torch")
@@ -93,7 +93,7 @@ def test_bad_models_are_one_sentence(clip, model, tmp_path):
     (empty / "config.json").write_bytes((model / "config.json").read_bytes())
     fails(*ask, empty, sentence="safetensors")
     (empty / "config.json").write_text('{"model_type": "bert"}')
-    fails(*ask, empty, sentence="'bert', which is no video LLM")
+    fails(*ask, empty, sentence="'bert', which stgraph does not support")
     fails(*ask, tmp_path / "nowhere", sentence="give a folder")
     fails(*ask, "some/model-of-the-hub", sentence="give a folder")  # the tests are offline
 
@@ -144,7 +144,7 @@ def test_a_choice(clip, model):
     printed = stgraph(*ask).stdout.splitlines()
     assert printed[0] == found["answer"]
     assert printed[1] == "  ".join(f"{x} {p:.1%}" for x, p in zip("AB", found["probabilities"], strict=True))
-    fails(*ask[:-2], sentence="between 2 and 26 options, got 1")
+    fails(*ask[:-2], sentence="2 to 26 options to choose from, got 1")
 
 
 def test_system_prompt_and_sampling(clip, model):
@@ -157,22 +157,24 @@ def test_system_prompt_and_sampling(clip, model):
     punished = json.loads(stgraph(*ask, "--repetition-penalty", 1.8).stdout)
     qa = VideoQA.from_pretrained(model, sampling={"frames": 8}, max_new_tokens=12)
     assert punished["answer"] == qa(clip, QUESTION, repetition_penalty=1.8).text
-    fails(*ask, "--top-p", 0.5, sentence="top_p draw tokens at random; give a --temperature above 0 too")
+    fails(
+        *ask, "--top-p", 0.5, sentence="top_p only have an effect when tokens are sampled; add a --temperature above 0"
+    )
     fails(*ask, "--temperature", -1, sentence="temperature must be a number ≥ 0")
 
 
 def test_answers_come_piece_by_piece_on_a_terminal(clip, model, monkeypatch, capsys):
     from stgraph.app import asking
-    from stgraph.app.commands.ask import _safe, _Teller
+    from stgraph.app.commands.ask import _Printer, _safe
 
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    teller = _Teller(shown=True, titled=False)
-    assert teller.streams
+    printer = _Printer(shown=True, titled=False)
+    assert printer.streams
     flushed = []
     monkeypatch.setattr(sys.stdout, "flush", lambda: flushed.append(1), raising=False)
     qa = VideoQA.from_pretrained(model, sampling={"frames": 8}, max_new_tokens=8)
     with qa.video(clip) as session:
-        (answer,) = asking.ask_all(session, [QUESTION], [], {}, teller)
+        (answer,) = asking.ask_all(session, [QUESTION], [], {}, printer)
     printed = capsys.readouterr().out
     assert printed == _safe(answer.text) + "\n"
     assert len(flushed) > 1

@@ -174,7 +174,7 @@ def test_command_line(clips, tmp_path):
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
     fails("batch", clips, "retention=0.5", "--output", out, sentence="holds results with other settings")
     fails("batch", "retention=0.5", "--output", out, sentence="needs at least one video")
-    fails("batch", clips, *SETTINGS, "--output", clips, sentence="holds files that are not a batch")
+    fails("batch", clips, *SETTINGS, "--output", clips, sentence="holds files, but not the results of a batch")
     fails("batch", clips, clips / "a.mp4", *SETTINGS, "--output", out, sentence="would both be called a.mp4")
     fails("batch", clips / "none", "--output", out, sentence="no such file or folder")
     fails("batch", clips, *SETTINGS, "--output", tmp_path / "new", "--workers", 0, sentence="workers must be")
@@ -205,7 +205,7 @@ def test_an_interruption_says_how_to_go_on(clips, tmp_path, monkeypatch):
     monkeypatch.setattr(video_module, "read_video", interrupted)
     result = stgraph("batch", clips, *SETTINGS, "--output", tmp_path / "out")
     assert result.returncode == 130
-    assert "the same command goes on from there" in result.stderr
+    assert "run the same command again to continue" in result.stderr
     assert index(tmp_path / "out") == []
 
 

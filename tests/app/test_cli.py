@@ -124,7 +124,7 @@ def test_overwriting_is_asked_for(clip, tmp_path):
     fails(*words, sentence="already holds a run; choose another --output or add --overwrite")
     quiet = stgraph(*words, "--overwrite", "--quiet")
     assert (quiet.returncode, quiet.stdout) == (0, "")
-    fails("compress", clip.path, "--output", clip.path.parent, sentence="holds files that are not a run")
+    fails("compress", clip.path, "--output", clip.path.parent, sentence="holds files, but no run")
 
 
 def test_default_output_and_config_file(clip, tmp_path):

@@ -202,7 +202,7 @@ def test_a_choice_is_the_likeliest_letter(whole, clip):
     assert choice.selection.digest == qa(clip, asked).selection.digest
     with pytest.raises(StgraphError, match="the option 'red' is given twice"):
         whole.choose(clip, QUESTION, ["red", "blue", "red"])
-    with pytest.raises(StgraphError, match="between 2 and 26 options, got 1"):
+    with pytest.raises(StgraphError, match="2 to 26 options to choose from, got 1"):
         qa.choose(clip, QUESTION, ["a cat"])
     with pytest.raises(StgraphError, match="the question is empty"):
         qa.choose(clip, "", ["a cat", "a dog"])
@@ -231,7 +231,7 @@ def test_settings_out_of_range(whole):
         VideoQA(whole.model, whole.prompt, trim="inside", layer=99)
     with pytest.raises(StgraphError, match=r"a setting of sampling must be one of frames, .* did you mean 'frames'"):
         VideoQA(whole.model, whole.prompt, sampling={"framez": 4})
-    with pytest.raises(StgraphError, match="is attached to a transformers model that generates"):
+    with pytest.raises(StgraphError, match="only be attached to a transformers model that generates"):
         VideoQA(torch.nn.Linear(2, 2), whole.prompt)
 
 
@@ -251,6 +251,6 @@ def test_half_precision_answers(folder, clip):
 
 
 def test_the_encoder_is_no_setting():
-    with pytest.raises(StgraphError, match="the tokens are the video LLM's own"):
+    with pytest.raises(StgraphError, match="because the video LLM encodes the video itself"):
         selector_settings(resolve(["encoder=descriptor"]), ["encoder=descriptor"])
     assert "encoder" not in selector_settings(resolve()).data

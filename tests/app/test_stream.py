@@ -95,7 +95,7 @@ def test_records_of_plain_streams_count_separators_and_frames():
     record = StreamRecord()
     for window in stream(torch.randn(5, 2, 4, 8), window=2, newline=True):
         record.add(window)
-    assert record.separators == 10
+    assert record.num_separators == 10
     assert list(record.timestamps) == [0, 1, 2, 3, 4]
     assert "30 tokens → 9 kept (30.00 %), 10 separators → 3" in record.summary()
 

@@ -30,7 +30,7 @@ from .graphs import SMALL, graph_of
         ({"name": "leiden", "iterations": -2}, "iterations must be a whole number ≥ -1"),
         ({"name": "leiden", "max_size": 0, "backend": "leidenalg"}, "max_size must be a whole number ≥ 1"),
         ({"name": "leiden", "max_size": 5}, "max_size needs backend='leidenalg'"),
-        ({"name": "leiden", "objective": "cpm", "backend": "cugraph"}, "knows objective='modularity' only"),
+        ({"name": "leiden", "objective": "cpm", "backend": "cugraph"}, "has only objective='modularity'"),
         ({"name": "leiden", "seed": 2**32}, "seed must be a whole number ≥ 0 and ≤"),
         ({"name": "multiplex", "spatial": -0.1}, "spatial must be a number ≥ 0"),
         ({"name": "multiplex", "temporal": float("nan")}, "temporal must be a number ≥ 0"),
@@ -65,7 +65,7 @@ NEGATIVE = [(0, 1), (1, 2), (2, 3)], [0.9, -0.4, 0.9]
 )
 def test_negative_weights_are_refused_with_their_number(spec):
     with pytest.raises(
-        StgraphError, match=r"cannot take edges of negative weight, of which this graph has 1; prune it"
+        StgraphError, match=r"needs edge weights ≥ 0, but this graph has 1 edges of negative weight; prune it"
     ):
         COMMUNITIES.build(spec)(graph_of(4, *NEGATIVE))
 

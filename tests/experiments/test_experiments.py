@@ -204,7 +204,7 @@ def test_a_study_of_a_group_has_a_row_for_every_registered_method():
         ("preset=slow", "Could not find 'preset/slow'"),
         ("jobs=[1", "cannot be understood"),
         ("retention", "must have the form name=value"),
-        ("encoder=descriptor,hf", "varies what is selected from"),
+        ("encoder=descriptor,hf", "changes the tokens, but all settings"),
     ],
 )
 def test_bad_words_are_one_sentence(experiment, word, message):
@@ -217,7 +217,7 @@ def test_bad_words_are_one_sentence(experiment, word, message):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("similarity_threshold=0.7", "say similarity_thresholds"),
+        ("similarity_threshold=0.7", "give similarity_thresholds"),
         ("difference=noise", "has no threshold to be varied"),
         ("selector=random", "leave the other selector out"),
         ("similarity_thresholds=[0.5,3]", "similarity_threshold must be a number ≥ -1 and ≤ 1, got 3"),

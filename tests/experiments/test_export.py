@@ -66,7 +66,7 @@ def test_mlflow_gets_a_run_for_each_configuration(results, tmp_path, monkeypatch
 
 def test_bad_exports_are_one_sentence(results, tmp_path, capsys):
     assert main([str(results)]) == 2
-    assert "say what to export to" in capsys.readouterr().err
+    assert "no export was named" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     assert main([str(results), "--csv", str(tmp_path / "file")]) == 2
     assert "cannot be made" in capsys.readouterr().err

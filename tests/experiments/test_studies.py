@@ -291,7 +291,7 @@ def test_rows_of_different_clips_are_not_compared(board, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("call", "message"),
-    [(["add"], "add takes one name"), (["sbumit"], "means nothing here"), ([], "holds no row")],
+    [(["add"], "add takes one name"), (["sbumit"], "is not understood"), ([], "holds no row")],
 )
 def test_bad_calls_of_the_leaderboard(call, message, board, capsys):
     assert leaderboard.main([*call, *board]) == 2

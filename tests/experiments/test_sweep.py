@@ -139,7 +139,7 @@ def test_interrupt_keeps_what_is_done(model, tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     error = process.communicate(timeout=120)[1].decode()
     assert process.returncode == 130
-    assert error == "interrupted; finished cells are kept, and the same command goes on from there\n"
+    assert error == "interrupted; finished cells are kept; run the same command again to continue\n"
     with sqlite3.connect(results) as file:
         states = dict(file.execute("SELECT state, count(*) FROM cell GROUP BY state"))
     assert states["done"] >= 3

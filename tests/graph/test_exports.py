@@ -89,7 +89,7 @@ def test_any_weighted_graph_has_defaults(pyg):
     assert graph.coords.tolist() == [[0, 0, i] for i in range(6)]
     assert (graph.num_videos, graph.batch.tolist()) == (1, [0] * 6)
     assert ConnectedComponents()(graph).labels.tolist() == [0, 0, 0, 1, 1, 2]
-    with pytest.raises(StgraphError, match="centrality needs features, and this graph was imported without"):
+    with pytest.raises(StgraphError, match="centrality needs features, but this graph was imported without them"):
         graph.centrality(torch.zeros(6, dtype=torch.int64), torch.tensor([6]))
     with pytest.raises(StgraphError, match="similarity needs features"):
         graph.similarity(graph.edge_index)
@@ -196,7 +196,7 @@ def test_graphml_carries_what_a_picture_needs(tmp_path):
         assert data["event"] == bool(selection.candidate[vertex] & 2)
         assert data["kept"] == bool(selection.mask[vertex])
         assert all(0 <= data[channel] <= 255 for channel in "rgb")
-    with pytest.raises(StgraphError, match="the selection is of other tokens than the graph"):
+    with pytest.raises(StgraphError, match="the selection and the graph have different tokens"):
         graph.to_networkx(STSimDiff(retention=0.4)(VideoTokens.from_grid(features(4, 5, 3, 8, 1))))
 
 

@@ -51,7 +51,7 @@ def test_holes_give_the_same_weights_as_the_dense_grid():
 @pytest.mark.parametrize("layout", ["row", "frame", "trailing"])
 def test_separators_are_no_vertices_unless_asked(layout):
     count = {"row": 12, "frame": 3, "trailing": 1}[layout]
-    tokens = VideoTokens.from_sequence(torch.randn(3 * 4 * 5 + count, 7), (3, 4, 5), separators=layout)
+    tokens = VideoTokens.from_sequence(torch.randn(3 * 4 * 5 + count, 7), (3, 4, 5), separator_layout=layout)
     graph = build_graph(tokens)
     assert graph.num_nodes == 60
     assert not bool(tokens.separator[graph.token].any())
@@ -186,7 +186,7 @@ def test_pairs_are_all_that_lie_apart(tokens, offset, vertices):
 def test_nothing_happens_in_a_still_clip(layout):
     """Whatever the layout of separators, and by every difference detector: no token is taken for another's past."""
     count = 8 * 12 + separator_count(Grid(8, 3, 4), layout)
-    tokens = VideoTokens.from_sequence(torch.randn(1, 6).expand(count, -1), (8, 3, 4), separators=layout)
+    tokens = VideoTokens.from_sequence(torch.randn(1, 6).expand(count, -1), (8, 3, 4), separator_layout=layout)
     if layout == "frame_start":  # an own vector: it must not be compared with a token
         tokens = tokens.with_features(torch.where(tokens.separator[:, None], -tokens.features, tokens.features))
     graph = build_graph(tokens, separators_as_vertices=True)

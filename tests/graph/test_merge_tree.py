@@ -231,7 +231,7 @@ def test_linkage_of_parts_joins_them_at_opposite():
         (lambda tree: tree.threshold_for(0), "num_communities must be a whole number ≥ 1"),
         (lambda tree: tree.threshold_for_kept(3, 0), "retention must be a number > 0"),
         (lambda tree: tree.threshold_for_kept(-1, 0.5), "budget must be a whole number ≥ 0"),
-        (lambda tree: tree.cut(99), "merges must be a whole number ≥ 0 and ≤ 1"),
+        (lambda tree: tree.communities_after(99), "merges must be a whole number ≥ 0 and ≤ 1"),
         (lambda tree: tree.persistence(0), "smallest must be a whole number ≥ 1"),
     ],
 )

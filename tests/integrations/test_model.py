@@ -181,14 +181,14 @@ def test_pictures_are_frames(model_class, logged, folder):
     answers(model, request(asked(*pictures, {"type": "text", "text": "What?"}), max_new_tokens=2))
     assert logged[0][3]["video_tokens"] == 3 * 4 + 1
     pictures[0]["url"] = Image.new("RGB", (10, 10))
-    with pytest.raises(StgraphError, match="of different sizes"):
+    with pytest.raises(StgraphError, match="have different sizes"):
         answers(model, request(asked(*pictures)))
 
 
 def test_what_is_refused(model_class, folder, clip):
     with pytest.raises(StgraphError, match="did you mean 'retention'"):
         model_class(folder, retentoin=0.3)
-    with pytest.raises(StgraphError, match="the tokens are the video LLM's own"):
+    with pytest.raises(StgraphError, match="because the video LLM encodes the video itself"):
         model_class(folder, encoder="descriptor")
     model = model_class(folder)
     with pytest.raises(StgraphError, match="comes with 2 and 0 pictures"):

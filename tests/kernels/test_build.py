@@ -136,7 +136,7 @@ def test_a_library_that_is_none_is_one_sentence(folder):
     [
         ("no-such-compiler", "there is no C compiler"),
         ("false", "failed: exit code 1"),
-        ("gcc '", "CC is no command"),
+        ("gcc '", "CC must hold a command"),
     ],
 )
 def test_compilers_that_do_not_serve(small, compiler, reason, monkeypatch):

@@ -304,7 +304,7 @@ def test_nothing_to_do():
         (lambda x, n, r: fused.lattice(x.view(4, 1, 1, 5), 0), "whole videos of 0 frames"),
         (lambda x, n, r: fused.lattice(x.T.contiguous().T.view(4, 1, 1, 5), 4), "whole videos of 4 frames"),
         (lambda x, n, r: fused.lattice_components(*[x[:, None]] * 2, x[:2, None], 0.5, 4), "weights must be 20"),
-        (lambda x, n, r: fused.lattice_components(*[x[:, None]] * 3, 0.5, 3), "whole number of videos"),
+        (lambda x, n, r: fused.lattice_components(*[x[:, None]] * 3, 0.5, 3), "cannot be divided into videos"),
         (lambda x, n, r: kernels.community_ranks(r, torch.ones(4).long(), x[:3, 0]), "centrality must be 4 numbers"),
         (lambda x, n, r: kernels.community_ranks(r, torch.ones(4).long(), n), "centrality must be 4 numbers"),
         (lambda x, n, r: kernels.first_of(n, r[:3], 1), "items by"),

@@ -223,7 +223,7 @@ def test_a_plain_call_and_its_continuation(family):
         out = model(**inputs, position_ids=positions, use_cache=True)
         mask = torch.cat([inputs["attention_mask"], torch.ones(3, 1, dtype=torch.int64)], 1)
         following = {"input_ids": torch.tensor([[20]] * 3), CACHE: cache_of(out)}
-        with pytest.raises(StgraphError, match="needs position_ids"):
+        with pytest.raises(StgraphError, match="pass position_ids"):
             model(**following, attention_mask=mask)
         again = model(**following, attention_mask=mask, position_ids=positions[..., -1:] + 1)
     sequences = torch.cat([inputs["input_ids"], torch.tensor([[20, 7]] * 3)], 1)
@@ -419,7 +419,7 @@ def test_calls_that_cannot_be_understood_are_refused():
             model(inputs_embeds=model.get_input_embeddings()(ids), pixel_values_videos=inputs["pixel_values_videos"])
         out = greedy(model, inputs)
         cache = cache_of(out)
-        with pytest.raises(StgraphError, match="input_ids nothing beyond them"):
+        with pytest.raises(StgraphError, match="input_ids hold no tokens beyond the"):
             greedy(model, {"input_ids": out.sequences[:, -1:]}, **{CACHE: cache})
         types = torch.zeros_like(out.sequences)
         more = inputs | {"input_ids": out.sequences, "attention_mask": types + 1, CACHE: cache}
@@ -429,10 +429,10 @@ def test_calls_that_cannot_be_understood_are_refused():
         with pytest.raises(StgraphError, match="new ones cannot follow them"):
             greedy(model, more)
         with pytest.raises(
-            StgraphError, match="the pruned prompt has 1 sequences, but the call that goes on from it 2"
+            StgraphError, match="the pruned prompt has 1 sequences, but the call that continues it has 2"
         ):
             greedy(model, {"input_ids": out.sequences.repeat(2, 1)}, **{CACHE: cache})
-        with pytest.raises(StgraphError, match="pass that, not mm_encoder_outputs"):
+        with pytest.raises(StgraphError, match="not as mm_encoder_outputs"):
             model(input_ids=ids, mm_encoder_outputs={"video": model.get_video_features})
         with pytest.raises(StgraphError, match="new ones cannot follow them"):
             model(**more, position_ids=torch.zeros(3, 1, out.sequences.shape[1], dtype=torch.int64))
@@ -445,7 +445,7 @@ def test_models_that_do_not_fit_are_refused(monkeypatch):
     for options, message in (
         ({"trim": "after"}, "trim must be one of before, inside"),
         ({"trim": "inside", "layer": 4}, "layer must be a whole number ≥ 1 and ≤ 3, got 4"),
-        ({"layer": 2}, 'layer is where tokens are dropped with trim="inside"'),
+        ({"layer": 2}, 'layer only has an effect with trim="inside"'),
     ):
         with pytest.raises(StgraphError, match=message):
             STSimDiff().attach(model, **options)

@@ -165,7 +165,7 @@ def test_nothing_is_read_before_all_is_checked(folder, monkeypatch):
 @pytest.mark.parametrize("kind", ["bert", None, "llava_mistral"])
 def test_a_model_of_another_kind(folder, kind):
     write_json(folder / "config.json", LLAVA_VIDEO | {"model_type": kind, "architectures": ["LlavaMistralForCausalLM"]})
-    message = rf"is a model of type {kind!r} and class LlavaMistralForCausalLM, which is no video LLM"
+    message = rf"is a model of type {kind!r} and class LlavaMistralForCausalLM, which stgraph does not support"
     with pytest.raises(StgraphError, match=message) as caught:
         load_model(folder)
     assert "qwen2_5_vl" in str(caught.value)

@@ -169,7 +169,9 @@ def test_a_video_that_fits_the_budget_stays_whole(family):
 def test_a_model_that_is_no_video_llm():
     config = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     text = Qwen2ForCausalLM(Qwen2Config(**config, num_key_value_heads=1, vocab_size=8))
-    with pytest.raises(StgraphError, match="there is no adapter for models of type 'qwen2', known are internvl, "):
+    with pytest.raises(
+        StgraphError, match="there is no adapter for models of type 'qwen2'; there are adapters for internvl, "
+    ):
         STSimDiff().attach(text)
 
 

@@ -220,7 +220,7 @@ def test_what_was_taken_for_a_video_is_said(family):
 def test_frames_that_do_not_fit():
     inputs = inputs_of(video_text("internvl", 4))
     for frames in ((2, 1), 3, (5,)):
-        with pytest.raises(StgraphError, match="does not divide up the 4 images of this call"):
+        with pytest.raises(StgraphError, match="does not add up to the 4 images of this call"):
             found_videos("internvl", inputs, frames=frames)
     for frames in (0, (4, 0), ()):
         with pytest.raises(StgraphError, match="frames must be at least 1"):
@@ -299,7 +299,7 @@ def test_class_tokens_stay_with_the_frames_that_keep_most():
 @pytest.mark.parametrize("present", [True, False])
 def test_class_tokens_as_vertices_lie_above_their_frame(present):
     features = torch.randn(3 * 5, 6, generator=torch.Generator().manual_seed(0))
-    tokens = VideoTokens.from_sequence(features, (3, 2, 2), separators="frame_start")
+    tokens = VideoTokens.from_sequence(features, (3, 2, 2), separator_layout="frame_start")
     assert tokens.separator.nonzero()[:, 0].tolist() == [0, 5, 10]
     assert torch.equal(tokens.lattice(0).flatten(0, 2), features[~tokens.separator])
     if not present:

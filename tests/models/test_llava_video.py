@@ -154,7 +154,7 @@ def test_bilinear_pooling_of_any_side(side, stride):
 def test_the_real_dimensions():
     config = LlavaVideoConfig(text_config={"vocab_size": 152064})
     assert tuple(config.token_grid(64)) == (64, 14, 14)
-    assert config.separators == "row"
+    assert config.separator_layout == "row"
     assert config.patches == 27
     assert config.video_token_id == 152063
 
@@ -251,7 +251,7 @@ def test_inputs_that_do_not_fit(model, inputs, sentence):
     ("entries", "sentence"),
     [
         ({"add_faster_video": True}, "slow-fast model .add_faster_video."),
-        ({"mm_projector_type": "perceiver"}, "mm_projector_type must be mlp2x_gelu"),
+        ({"mm_projector_type": "perceiver"}, "mm_projector_type must be mlpNx_gelu"),
         ({"mm_spatial_pool_mode": "area"}, "mm_spatial_pool_mode must be one of bilinear, average, max"),
         ({"mm_newline_position": "row"}, "mm_newline_position must be one of"),
     ],
@@ -275,7 +275,7 @@ def test_published_folders_are_told_by_class_and_entries(tmp_path, kind, named):
 
 def test_another_family_of_the_same_type_is_refused(tmp_path):
     write_llava_video(tmp_path, model_type="llava", architectures=["LlavaForConditionalGeneration"])
-    with pytest.raises(StgraphError, match=r"and class LlavaForConditionalGeneration, which is no video LLM"):
+    with pytest.raises(StgraphError, match=r"and class LlavaForConditionalGeneration, which stgraph does not support"):
         load_model(tmp_path)
 
 
@@ -381,7 +381,7 @@ def test_a_batch_is_padded_on_the_left_and_answers_as_one_by_one(folder, model):
 
 def test_prompts_that_cannot_be_made(folder, model, tmp_path):
     prompt = FramePrompt.from_folder(folder, model)
-    with pytest.raises(StgraphError, match="one question for each video, got 1 for 2"):
+    with pytest.raises(StgraphError, match="one question for each of 2 videos, got 1"):
         prompt.batch([clip(), clip()], ["Who?"])
     with pytest.raises(StgraphError, match="equally many frames, got 3, 4"):
         prompt.batch([clip(), clip(4)], ["Who?", "What?"])

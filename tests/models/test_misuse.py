@@ -121,7 +121,7 @@ class Outer(nn.Module):
 def test_a_wrapped_model_is_attached_to_inside(trim):
     model, inputs = model_of(FAMILY), film(4)
     outer = Outer(model)
-    with pytest.raises(StgraphError, match=r"Outer has not the parts .* attach to the model itself"):
+    with pytest.raises(StgraphError, match=r"Outer lacks parts .* attach to the model itself"):
         STSimDiff().attach(outer, trim=trim)
     with STSimDiff(retention=RETENTION).attach(outer.base_model, trim=trim):
         assert greedy(outer, inputs).sequences[0].tolist() == answer(fresh(), trim)
@@ -254,7 +254,7 @@ def test_inputs_that_do_not_fit_each_other(family, changes, message):
     [
         (InternVL, "adapter must be one such as InternVL"),
         ("internvl", "adapter must be one such as InternVL.*, got 'internvl'"),
-        (InternVL(), "has not the parts of the model that InternVL is for"),
+        (InternVL(), "lacks parts of the model that InternVL is for"),
     ],
 )
 def test_adapters_that_do_not_fit(adapter, message):
@@ -337,8 +337,8 @@ def test_a_prompt_longer_than_the_model_was_made_for(monkeypatch):
     model, inputs = model_of(family), film(8, family=family)
     monkeypatch.setattr(model.config.text_config, "max_position_embeddings", 30)
     message = (
-        "the prompt has 41 positions, its videos 33 tokens, and the model was made for 30; sample fewer frames: 5 of "
-        "the 8 time steps fit"
+        r"the prompt has 41 positions \(33 of its tokens are the videos'\), more than the model's 30; "
+        "sample fewer frames: 5 of the 8 time steps fit"
     )
     with STSimDiff(retention=RETENTION).attach(model), pytest.raises(StgraphError, match=message):
         greedy(model, inputs)

@@ -147,7 +147,7 @@ def test_patches_are_merged_with_zeros_beyond_the_edge(side, k):
 def test_the_real_dimensions():
     config = NvilaConfig(vision_config={"image_size": 448}, scales=3, frame_end_token_id=198)
     assert tuple(config.token_grid(8)) == (8, 16, 16)
-    assert config.separators == "frame"
+    assert config.separator_layout == "frame"
     lite = NvilaConfig(vision_config={"image_size": 448}, mm_projector_type="mlp_downsample_3x3_fix")
     assert tuple(lite.token_grid(8)) == (8, 11, 11)
 
@@ -207,7 +207,7 @@ def test_a_number_of_frames_that_cannot_be_averaged(tmp_path):
         ({"mm_vision_select_feature": "patch"}, "mm_vision_select_feature of .* is 'patch', and only 'cls_patch'"),
         ({"mm_vision_select_layer": -1}, "mm_vision_select_layer of .* is -1"),
         ({"video_encoder": {"pool_sizes": [[1, 1, 1], [2, 1, 1]]}}, "only one pool size"),
-        ({"video_encoder": {"end_tokens": "\n\n"}}, "is 2 tokens for the tokenizer"),
+        ({"video_encoder": {"end_tokens": "\n\n"}}, "splits into 2 tokens"),
         ({"video_encoder": "{"}, "video_encoder of .* is not JSON"),
     ],
 )

@@ -51,7 +51,7 @@ def test_a_torchvision_for_another_torch(tmp_path, monkeypatch):
     broken = "raise RuntimeError('operator torchvision::nms does not exist')"
     (tmp_path / "torchvision" / "__init__.py").write_text(broken)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(StgraphError, match=r"torchvision does not fit torch here \(operator torchvision::nms"):
+    with pytest.raises(StgraphError, match=r"torchvision and torch do not fit together \(operator torchvision::nms"):
         has_torchvision()
 
 
@@ -174,7 +174,7 @@ def test_known_sizes():
 
 def test_narrow_frames_are_refused():
     settings = OWN["qwen2_vl"].defaults
-    with pytest.raises(StgraphError, match=r"frames of 2×500 are too narrow"):
+    with pytest.raises(StgraphError, match=r"factor of 200 at most, got 2×500"):
         _fit_frame(torch.empty(1, 3, 2, 500), 28, 2, settings)
 
 
@@ -252,7 +252,7 @@ def test_a_template_is_read_wherever_folders_keep_one(prompts, tmp_path, count):
     [
         ("{{ messages[0]['content'] + '' }}", r"does not take a conversation of user with a video \("),
         ("{{ raise_exception('no system') }}", r"does not take a conversation of user with a video \(no system\)"),
-        ("{{ messages[0]['content'] }}", "for text alone: it writes a video as its description; give the whole folder"),
+        ("{{ messages[0]['content'] }}", "for text only and has no placeholder for a video; give the whole folder"),
         ({"tool_use": "x"}, r"holds chat templates called tool_use and none called default"),
         (3, r"the chat_template in .*chat_template\.json must be text, got 3"),
     ],
@@ -272,7 +272,7 @@ def test_sizes_that_mean_nothing(prompts):
     prompt, model = prompts["llava_onevision"]
     with pytest.raises(StgraphError, match="it must name height and width"):
         TorchPrompt(prompt.tokenizer, model, prompt.own, {"size": {"longest_edge": 8}})
-    with pytest.raises(StgraphError, match="want frames as they are"):
+    with pytest.raises(StgraphError, match="turn resizing off"):
         TorchPrompt(prompt.tokenizer, model, prompt.own, {"do_resize": False})
 
 
@@ -287,7 +287,7 @@ def test_sizes_in_one_number(prompts):
 def test_a_filter_that_only_torchvision_has(prompts):
     prompt, model = prompts["llava_onevision"]
     other = TorchPrompt(prompt.tokenizer, model, prompt.own, prompt.settings | {"resample": 1})
-    with pytest.raises(StgraphError, match="ask for the filter 1, which needs torchvision"):
+    with pytest.raises(StgraphError, match="set the resize filter 1, which needs torchvision"):
         other(film(2, 20, 20), QUESTION)
 
 

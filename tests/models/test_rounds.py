@@ -315,7 +315,7 @@ class Repentant(FastV):
 def test_what_is_gone_cannot_be_selected():
     family = "qwen2_5_vl"
     model, inputs = model_of(family), FAMILIES[family].inputs(ROWS[:1])
-    message = "selector Repentant selects 10 tokens, but its rounds have left 0"
+    message = "selector Repentant selects 10 tokens, but its rounds kept 0"
     with Repentant(retention=0.4).attach(model), pytest.raises(StgraphError, match=message):
         greedy(model, inputs)
 

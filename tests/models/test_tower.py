@@ -108,7 +108,7 @@ def pool_framewise(model: Any, frames: list[Tensor], patch: Any) -> Tensor:
     """By the model itself, its projector replaced by the mean of what it merges; newlines of zeros put in after it."""
     merge = model.model.mm_projector[0]
     size = getattr(merge, "size", 1) ** 2
-    run = model.config.token_grid(4)[2 if model.config.separators == "row" else 1 :]
+    run = model.config.token_grid(4)[2 if model.config.separator_layout == "row" else 1 :]
     with patch.context() as inside:
         inside.setattr(model.config, "mm_newline_position", "no_token", raising=False)
         inside.setattr(model.config, "frame_end_token_id", None, raising=False)

@@ -85,7 +85,7 @@ def test_communities_and_notes_of_a_batch_are_those_of_its_videos():
     assert selection.notes == ("candidates are trimmed by novelty",)
     labels = [selection.community[selection.batch == video] for video in range(3)]
     assert all(int(after.min()) > int(before.max()) for before, after in pairwise(labels))
-    with pytest.raises(StgraphError, match="another share of each video of 32, 48, 80 visual tokens"):
+    with pytest.raises(StgraphError, match="needs videos of one size, got 32, 48, 80 visual tokens"):
         STSimDiff(tokens=20).analyse(VideoTokens.cat(parts))
 
 
@@ -97,7 +97,7 @@ def test_the_analysis_is_that_of_the_selection():
 
 
 def test_a_stream_has_no_number_of_tokens():
-    with pytest.raises(StgraphError, match="a stream is released before its length is known"):
+    with pytest.raises(StgraphError, match="a stream is selected before its length is known"):
         stream([torch.randn(3, 2, 2, 4)], STSimDiff(tokens=4))
 
 
@@ -110,7 +110,7 @@ def test_bad_numbers(tokens):
 def test_settings_of_a_run():
     assert resolve(["tokens=512"]).selector() == STSimDiff(tokens=512)
     assert resolve(["tokens=512", "selector=random"]).selector().tokens == 512
-    with pytest.raises(StgraphError, match="retention and tokens both say how much stays"):
+    with pytest.raises(StgraphError, match="retention and tokens both set how many tokens are kept"):
         resolve(["tokens=512", "retention=0.3"])
     saved = resolve(["tokens=512"]).data
     assert resolve((), saved).selector().tokens == 512

@@ -220,7 +220,7 @@ def test_without_webgl_a_sentence_says_so(browser: Any, page: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "from: 9, to: 12, cut: true, edgeColour: 'kind', pitch: 0.2",
+        "from: 9, to: 12, weak: true, edgeColour: 'kind', pitch: 0.2",
         "edgeColour: 'weight', colour: 'verdicts', zoom: 3",
         "colour: 'difference', kept: false, pan: [0.6, -0.4], zoom: 2",
         "picked: 300",

@@ -178,9 +178,9 @@ def test_what_cannot_be_drawn_is_told_in_one_sentence(tmp_path: Path) -> None:
 def test_what_does_not_belong_together_is_told() -> None:
     tokens = dense()
     selection = STSimDiff(retention=0.4)(tokens)
-    with pytest.raises(StgraphError, match="the selection is of 144 tokens, not of these 8"):
+    with pytest.raises(StgraphError, match="the selection was made from 144 tokens, got 8"):
         selection.draw("river", clip(6), dense(2, 2, 2))
-    with pytest.raises(StgraphError, match="the selection is of 6 frames, the video has 3"):
+    with pytest.raises(StgraphError, match="the selection has 6 frames, the video has 3"):
         selection.draw("river", clip(3), tokens)
     with pytest.raises(StgraphError, match="did you mean 'river'"):
         selection.draw("rivr", clip(6), tokens)

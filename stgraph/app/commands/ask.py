@@ -30,69 +30,89 @@ def ask(
     video: Annotated[Path, typer.Argument(help="Video file.", show_default=False)],
     words: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Argument(metavar="[QUESTION] [SETTING=VALUE...]", help="What to ask, and settings.", show_default=False),
+        typer.Argument(
+            metavar="[QUESTION] [SETTING=VALUE...]",
+            help="The question, and settings such as retention=0.3.",
+            show_default=False,
+        ),
     ] = None,
     questions: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--question", help="A further question; may be given many times.", show_default=False),
+        typer.Option("--question", help="Another question; can be given several times.", show_default=False),
     ] = None,
     options: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--choose", help="An option to choose from; give each of them.", show_default=False),
+        typer.Option(
+            "--choose", help="One option of a multiple-choice question; repeat it for each option.", show_default=False
+        ),
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="Folder of a video LLM, or its model id.", show_default=False)
+        str,
+        typer.Option(
+            "--model", "-m", help="Folder of a video LLM, or its model id on the Hugging Face Hub.", show_default=False
+        ),
     ] = "",
     output: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--output", "-o", help="Folder for answer, selection and report.", show_default="none is written"),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for the answer, the selection and the report.",
+            show_default="none is written",
+        ),
     ] = None,
     system: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Replaces the system prompt.", show_default="the model's own"),
+        typer.Option(help="Text of the system prompt.", show_default="the model's own"),
     ] = None,
     trim: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Drop tokens before the LLM, or inside it: before, inside.", show_default="the method's own"),
+        typer.Option(
+            help="Where tokens are dropped: before (the LLM), or inside (it).", show_default="the method's own"
+        ),
     ] = None,
     layer: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(help="With --trim inside, the first layer without the trimmed tokens.", show_default="2"),
+        typer.Option(help="First layer without the dropped tokens; needs --trim inside.", show_default="2"),
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Length of the answer at most.")] = 64,
-    temperature: Annotated[float, typer.Option(help="Above 0, tokens are drawn at random.")] = 0.0,
+    max_new_tokens: Annotated[int, typer.Option(help="Largest number of tokens in an answer.")] = 64,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 always takes the likeliest token.")] = 0.0,
     top_p: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(help="Draw from the likeliest tokens that have this share together.", show_default="all"),
+        typer.Option(help="Sample from the likeliest tokens whose probabilities add up to this.", show_default="all"),
     ] = None,
     top_k: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(help="Draw from so many of the likeliest tokens.", show_default="all"),
+        typer.Option(help="Sample from this number of likeliest tokens.", show_default="all"),
     ] = None,
     repetition_penalty: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(help="Above 1, tokens of the answer are less likely again.", show_default="the model's own"),
+        typer.Option(
+            help="Values above 1 make tokens that the answer has already less likely.", show_default="the model's own"
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the drawing.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    seed: Annotated[int, typer.Option(help="Random seed of the sampling.")] = 0,
+    device: Annotated[str, typer.Option(help="Device of the model: auto, cpu, cuda, cuda:1, ...")] = "auto",
     device_map: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Spread the model over several devices: auto; in place of --device.", show_default="none"),
+        typer.Option(help="auto spreads the model over several devices; replaces --device.", show_default="none"),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    attn_implementation: Annotated[str, typer.Option(help="sdpa, eager, flash_attention_2, ...")] = "sdpa",
+    dtype: Annotated[str, typer.Option(help="Type of the weights: auto, float32, bfloat16 or float16.")] = "auto",
+    attn_implementation: Annotated[
+        str, typer.Option(help="Attention implementation: sdpa, eager, flash_attention_2, ...")
+    ] = "sdpa",
     quantization_config: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="int8 or int4, which bitsandbytes does on a GPU.", show_default="none"),
+        typer.Option(help="int8 or int4; needs bitsandbytes and a GPU.", show_default="none"),
     ] = None,
     config: ConfigFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only one JSON object.")] = False,
     overwrite: Overwrite = False,
     allow_corrupt: AllowCorrupt = False,
     trust: Trust = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer and nothing else.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answer.")] = False,
 ) -> None:
-    """Ask a video LLM about a video of which it sees only the tokens that are kept."""
+    """Ask a video LLM about a video. The model sees only the kept tokens of the video."""
     import torch
 
     from ...video import read_video
@@ -112,7 +132,7 @@ def ask(
     settings = selector_settings(resolve(own, base, trust=trust), own)
     if output:
         check_output(output, overwrite=overwrite)
-    # What is wrong with the video is said before a model is loaded.
+    # Check the video before the model is loaded, because loading takes long.
     read_video(check_video(video), frames=1, allow_corrupt=allow_corrupt)
     silent = quiet or as_json
     qa = VideoQA.from_pretrained(
@@ -130,14 +150,14 @@ def ask(
         sampling={**settings.video, "allow_corrupt": allow_corrupt, "progress": not silent and sys.stderr.isatty()},
     )
     torch.manual_seed(seed)
-    teller = _Teller(shown=not as_json, titled=len(found) > 1)
+    printer = _Printer(shown=not as_json, titled=len(found) > 1)
     with qa.video(video, keep_tokens=output is not None) as session:
         if output and len(found) > 1 and not session.selects_once:
             raise StgraphError(
                 "each question has its own selection with this method and trim, and --output holds one; ask one "
                 "question at a time"
             )
-        answers = asking.ask_all(session, found, options or [], told, teller)
+        answers = asking.ask_all(session, found, options or [], told, printer)
     record = asking.record(answers, session.seconds, video=readable(video.name), model=model)
     if output:
         whole = replace(answers[0], report=asking.together(answers, session.seconds))
@@ -149,8 +169,8 @@ def ask(
         _print_asked(answers, asking.together(answers, session.seconds), output)
 
 
-class _Teller:
-    """Prints answers, on a terminal as they come."""
+class _Printer:
+    """Prints the answers; on a terminal, piece by piece while they are generated."""
 
     def __init__(self, *, shown: bool, titled: bool) -> None:
         self.streams = shown and sys.stdout.isatty()
@@ -174,7 +194,7 @@ class _Teller:
 
 
 def _safe(text: str) -> str:
-    """What a model says must not steer the terminal."""
+    """The text without control characters, so that an answer cannot change the state of the terminal."""
     return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
 
 

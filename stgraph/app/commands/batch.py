@@ -24,23 +24,27 @@ def batch(
         list[str],
         typer.Argument(
             metavar="VIDEO|FOLDER... [SETTING=VALUE...]",
-            help="Videos, folders of videos, settings.",
+            help="Videos, folders of videos, and settings such as retention=0.3.",
             show_default=False,
         ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the results; finished clips in it are skipped.")
     ] = Path("outputs/batch"),
-    workers: Annotated[int, typer.Option(help="Threads that read videos; with engine=ray, workers.")] = 1,
-    ahead: Annotated[int, typer.Option(help="Videos that are read before they are needed.")] = 2,
+    workers: Annotated[
+        int, typer.Option(help="Number of threads that read videos; with engine=ray, number of workers.")
+    ] = 1,
+    ahead: Annotated[int, typer.Option(help="Number of videos to read in advance.")] = 2,
     config: ConfigFile = None,
     allow_corrupt: AllowCorrupt = False,
     trust: Trust = False,
     quiet: Quiet = False,
 ) -> None:
-    """Select the tokens of many videos, each into a folder of its own; run again to go on after an interruption.
+    """Select the tokens of many videos, each into its own folder.
 
-    engine=ray does it on a Ray cluster, with cpus= and gpus= for each worker, and address= of a cluster that runs.
+    After an interruption, run the same command again to continue.
+
+    engine=ray runs it on a Ray cluster. cpus= and gpus= are per worker; address= names a running cluster.
     """
     from ..batch import compress_folder
     from ..batch_index import INDEX
@@ -68,7 +72,7 @@ def batch(
             )
     except KeyboardInterrupt:
         typer.echo(
-            f"interrupted; finished clips are in {readable(output)}, and the same command goes on from there", err=True
+            f"interrupted; finished clips are in {readable(output)}; run the same command again to continue", err=True
         )
         raise typer.Exit(130) from None
     for name, reason in result.failed.items():

@@ -24,7 +24,7 @@ from .options import (
 from .printing import console, shows_bar
 
 COMPARED_SAMPLE = 4096
-"""The same for ``compare``, where the figures are what it is run for."""
+"""Dropped tokens on which ``compare`` measures them: more, because its figures are compared with each other."""
 
 
 def compare(
@@ -33,7 +33,10 @@ def compare(
     output: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
-            "--output", "-o", help="Folder for table and figure.", show_default="outputs/compare-<video>, or -2, ..."
+            "--output",
+            "-o",
+            help="Folder for the table and the figure.",
+            show_default="outputs/compare-<video>, or -2, ...",
         ),
     ] = None,
     config: ConfigFile = None,

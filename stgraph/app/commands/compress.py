@@ -47,7 +47,7 @@ def compress(
     exact: Exact = False,
     quiet: Quiet = False,
 ) -> None:
-    """Select the tokens of a video; write selection, pictures and a report."""
+    """Select the tokens of a video; write the selection, pictures and a report."""
     from ..cache import Cache
     from ..config import resolve
     from ..output import check_output, default_output

@@ -11,7 +11,7 @@ from .printing import console
 
 
 def methods(
-    group: Annotated[Optional[str], typer.Argument(help="Only this group.", show_default=False)] = None,  # noqa: UP045
+    group: Annotated[Optional[str], typer.Argument(help="One group, such as selector.", show_default=False)] = None,  # noqa: UP045
 ) -> None:
     """List everything that can be plugged in, with its parameters."""
     import inspect

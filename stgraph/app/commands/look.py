@@ -11,7 +11,8 @@ import typer
 def explain(
     output: Annotated[Path, typer.Argument(help="Folder of a compress run.", show_default=False)],
     token: Annotated[
-        list[int], typer.Option("--token", "-t", help="Token number; may be given many times.", show_default=False)
+        list[int],
+        typer.Option("--token", "-t", help="Number of a token; can be given several times.", show_default=False),
     ],
 ) -> None:
     """Say why a token was kept or dropped."""
@@ -38,7 +39,7 @@ def draw(
         typer.Option("--to", help="File to write; in the run's folder by default.", show_default=False),
     ] = None,
 ) -> None:
-    """Draw a finished run: its graph to turn and to ask, or one picture."""
+    """Draw a finished run: an interactive page of its graph, or one picture."""
     from ..draw import draw as drawn
 
     typer.echo(f"picture {drawn(output, kind, to)}")

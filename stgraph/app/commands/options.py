@@ -15,23 +15,25 @@ Overrides = Annotated[
     ),
 ]
 
-ConfigFile = Annotated[Optional[Path], typer.Option("--config", "-c", help="YAML file of settings.")]  # noqa: UP045
+ConfigFile = Annotated[Optional[Path], typer.Option("--config", "-c", help="YAML file with settings.")]  # noqa: UP045
 EventsFile = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option("--events", help="Known events, as `stgraph sample` writes them."),
+    typer.Option("--events", help="File of known events (.events.json), as `stgraph sample` writes it."),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that the folder holds.")]
-AllowCorrupt = Annotated[bool, typer.Option("--allow-corrupt", help="Use what can be decoded of a damaged file.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the results that are in the output folder.")]
+AllowCorrupt = Annotated[
+    bool, typer.Option("--allow-corrupt", help="Use the frames of a damaged file that can be decoded.")
+]
 Trust = Annotated[
-    bool, typer.Option("--trust", help="Import classes that the --config file names, which runs their code.")
+    bool, typer.Option("--trust", help="Allow the --config file to import classes, which runs their code.")
 ]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Use no frames and tokens of earlier runs, and keep none.")]
-Exact = Annotated[bool, typer.Option("--exact", help="Measure coverage on all tokens, not on a sample.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Do not read or write the cache of frames and tokens.")]
+Exact = Annotated[bool, typer.Option("--exact", help="Measure coverage on all tokens, not on a random sample of them.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
 
 
 def settings_of(overrides: list[str], config: Path | None, *, trust: bool) -> tuple[list[str], dict[str, Any] | None]:
-    """The words of a command and the data of its file.
+    """The overrides of a command and the data of its configuration file.
 
     A class of the working folder is found where a word names it as ``module:Class``.
     """

@@ -15,6 +15,6 @@ def console() -> Any:
     """A console of rich for standard output."""
     from rich.console import Console
 
-    # Redirected output is not cut at 80 columns: a table in a file is for searching. What is in brackets is no markup:
-    # files are named so, and the extras of a package.
+    # Redirected output is not cut at 80 columns, so that tables in files can be searched. Brackets are not markup:
+    # they occur in file names and in the extras of a package.
     return Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False)

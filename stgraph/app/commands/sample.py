@@ -10,9 +10,9 @@ import typer
 
 def sample(
     path: Annotated[Path, typer.Argument(help="Video file to write.")] = Path("sample.mp4"),
-    seed: Annotated[int, typer.Option(help="Of the scenery.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the landscape.")] = 0,
 ) -> None:
-    """Render a short clip with known events, and their list beside it."""
+    """Render a short clip with known events, and write the list of events beside it."""
     from ...sample import render_sample
 
     clip = render_sample(path, seed=seed)

@@ -29,8 +29,8 @@ def stream(
             "--output", "-o", help="Folder for the results.", show_default="outputs/stream-<video>, or -2, ..."
         ),
     ] = None,
-    window: Annotated[int, typer.Option(help="Frames that are judged and released together.")] = 64,
-    context: Annotated[int, typer.Option(help="Frames before each window that its graph includes.")] = 1,
+    window: Annotated[int, typer.Option(help="Number of frames that are selected together.")] = 64,
+    context: Annotated[int, typer.Option(help="Number of frames before each window that its graph includes too.")] = 1,
     config: ConfigFile = None,
     overwrite: Overwrite = False,
     allow_corrupt: AllowCorrupt = False,

@@ -206,7 +206,9 @@ class Stgraph(lmms):  # type: ignore[misc]  # lmms-eval is no dependency, so its
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[Any]:
         """Refused: each question is asked on its own."""
-        raise StgraphError("stgraph answers each question on its own; choose a task with a single round")
+        raise StgraphError(
+            "stgraph answers single questions, and this task has several rounds; choose a task with one round"
+        )
 
     def _read(self, request: Any) -> Request:
         context, doc_to_messages, options, number, task, split = request.args
@@ -283,7 +285,9 @@ def asked(messages: Sequence[Any]) -> tuple[Any, dict[str, float], str]:
         return videos[0]["url"], {key: second for key, second in span.items() if second is not None}, question
     frames = [torch.from_numpy(np.array(_picture(item).convert("RGB"))).permute(2, 0, 1) for item in pictures]
     if len({frame.shape for frame in frames}) > 1:
-        raise StgraphError("the pictures of a question are of different sizes, so they are not frames of one video")
+        raise StgraphError(
+            "the pictures of a question have different sizes, so they are not frames of one video; choose another task"
+        )
     return Video(torch.stack(frames), torch.arange(len(frames), dtype=torch.float64)), {}, question
 
 

@@ -160,7 +160,7 @@ class ServingSelector:
                 raise StgraphError(f"the selector kept {int(mask.sum())} tokens where {budget} must stay")
             if record is not None:
                 record(tokens, selection)
-        except Exception as error:  # whatever it is, it must not stop a server
+        except Exception as error:  # any error: a request must not stop the server
             if self.strict:
                 raise
             LOG.error("%s; this video of %d tokens keeps %d evenly spaced ones", error, len(features), budget)
@@ -177,7 +177,7 @@ class ServingSelector:
         generator = torch.Generator().manual_seed(0)
         features = torch.randn(3 * 4 * 4, 8, generator=generator, dtype=torch.float32)
         if self.selector.reads_question:
-            raise StgraphError(f"selector {name!r} reads the question, which servers do not hand over; {_ADVICE}")
+            raise StgraphError(f"selector {name!r} reads the question, which servers do not pass to it; {_ADVICE}")
         try:
             selection = self._select(_tokens(features, (3, 4, 4)), 0.5)
         except StgraphError as error:

@@ -39,7 +39,7 @@ class Dump:
     rate: float
 
     def __call__(self, tokens: VideoTokens, selection: Selection) -> None:
-        """Write a selection; a disk that is full costs the dump, never the answer."""
+        """Write a selection. On an error, such as a full disk, it is logged and the answer is not affected."""
         name = f"video-{_digest(tokens.features)}"
         if (self.folder / name).exists():
             return

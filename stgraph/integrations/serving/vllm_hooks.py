@@ -223,7 +223,7 @@ def _tried(cls: Any) -> dict[str, str]:
 
 
 def _on_model_config(module: ModuleType) -> None:
-    """Look at every model as soon as its configuration is made."""
+    """Check every model as soon as its configuration exists."""
     cls, original = module.ModelConfig, module.ModelConfig.__post_init__
 
     @functools.wraps(original)
@@ -254,7 +254,7 @@ def _on_hashes(module: ModuleType) -> None:
 
 
 def _on_cpu_runner(module: ModuleType) -> None:
-    """The runner for CPUs forgets to note that the model prunes, and then takes places for features."""
+    """The runner for CPUs does not record that the model prunes, and then reads positions as features."""
     cls, original = module.CPUModelRunner, module.CPUModelRunner.load_model
 
     @functools.wraps(original)
@@ -267,7 +267,7 @@ def _on_cpu_runner(module: ModuleType) -> None:
 
 
 def _on_rope_state(module: ModuleType) -> None:
-    """The second model runner copies positions into a buffer, so it hands back other tensors than it was given."""
+    """The second model runner copies positions into a buffer, so it returns other tensors than it was given."""
     cls = module.RopeState
     init, read = cls.init_prefill_positions, cls.read_prefill_positions
     parameters = ("self", "req_idx", "model", "prefill_token_ids", "mm_features")
@@ -275,7 +275,7 @@ def _on_rope_state(module: ModuleType) -> None:
     check_parameters(read, ("self", "req_idx", "length"), "RopeState.read_prefill_positions")
 
     class Listening:
-        """A model that notes the plan of the positions that it gives."""
+        """A model that records the plan of the positions that it returns."""
 
         def __init__(self, model: Any) -> None:
             self.model, self.plan = model, None

@@ -110,7 +110,7 @@ def patch_qwen3(cls: Any) -> None:
 
 
 def patch_width(cls: Any) -> None:
-    """Let the function for the mask know how many columns of Qwen3-VL's embeddings are the features themselves."""
+    """Tell the function for the mask how many columns of Qwen3-VL's embeddings are the features themselves."""
     name = "_postprocess_video_embeds_evs"
     check_parameters(getattr(cls, name), METHODS[name], f"{cls.__name__}.{name}")
     postprocess = getattr(cls, name)
@@ -195,7 +195,7 @@ def plan_of(positions: Tensor) -> Plan:
     """
     plan = getattr(positions, "stgraph_plan", None)
     if not isinstance(plan, Plan):
-        raise StgraphError("vLLM handed back other positions than it was given; report it with your vLLM's version")
+        raise StgraphError("vLLM returned other positions than it was given; report this with the version of vLLM")
     return plan
 
 

@@ -39,7 +39,8 @@ def explore(
     video_index: int = 0,
     frames: tuple[int, int] | None = None,
 ) -> Explorer:
-    """The explorer of one video: turn the graph, brush its frames, move τ_sim, ask a token why it stays.
+    """The explorer of one video: an interactive graph with a choice of frames, a slider for τ_sim, and the reason for
+    each token.
 
     Args:
         video: T frames, or None where there are only features.

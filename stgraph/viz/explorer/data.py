@@ -130,7 +130,7 @@ def explorer_data(
         token = graph.token
     elif tokens is not None:
         token = (~tokens.video(video_index).separator).nonzero()[:, 0]
-    else:  # dropped separators cannot be told from tokens here: they have no community
+    else:  # dropped separators cannot be distinguished from tokens here: both have no community
         token = ((first_run.community >= 0) | ~separator).nonzero()[:, 0]
     coords = first_run.coords[token]
     total = len(video) if video is not None else (int(coords[:, 0].max()) + 1 if len(coords) else 1)
@@ -195,11 +195,11 @@ def largest_events(events: Sequence[Event], count: int) -> list[Event]:
 def _check_same(name: str, selection: Selection, other: Selection, tokens: VideoTokens | None) -> None:
     if tokens is not None and len(selection.verdict) != len(tokens):
         raise StgraphError(
-            f"{name} is of {len(selection.verdict)} tokens, not of these {len(tokens)}; "
+            f"{name} was made from {len(selection.verdict)} tokens, got {len(tokens)}; "
             "give the tokens that were selected from"
         )
     if not torch.equal(selection.coords.cpu(), other.coords.cpu()) or len(selection.budget) != len(other.budget):
-        raise StgraphError(f"{name} is a selection of other tokens than the first; compare selections of one video")
+        raise StgraphError(f"{name} and the first selection have different tokens; compare selections of one video")
 
 
 def _area(tokens: VideoTokens | None, index: int, coords: Tensor) -> tuple[int, int]:
@@ -231,7 +231,7 @@ def _span(
     first = int((sums[many:] - sums[:-many]).argmax())
     notes.append(
         f"The graph has {int(counts.sum()):,} vertices. Frames {first} to {first + many - 1} of {total:,} are shown: "
-        "the part with the most event tokens. Communities beyond it are cut off here."
+        "the part with the most event tokens. Communities are shown only as far as these frames."
     )
     return first, first + many - 1
 
@@ -309,7 +309,7 @@ def _run(pack: _Packer, number: int, name: str, selection: Selection, token: Ten
         "kept": len(selection),
         "tokens": len(selection.verdict),
         "ranges": ranges,
-        "cut": float(known[0]) if len(known) else 0.0,
+        "lowestKept": float(known[0]) if len(known) else 0.0,
         "hasCandidates": bool(selection.candidate.any()),
         "perFrame": verdicts_per_frame(selection, total).tolist(),
         "digest": selection.digest,

@@ -1,5 +1,5 @@
 "use strict";
-// The explorer: the space-time graph of one video, to turn, to cut and to ask. No library, no network.
+// The explorer: the space-time graph of one video, to turn, to slice and to ask. No library, no network.
 // stgraphExplorer(root, data, {images}) builds everything inside root and returns a function that takes it away again.
 const stgraphExplorer = (() => {
   const COUNT = new Intl.NumberFormat("en");
@@ -275,7 +275,7 @@ const stgraphExplorer = (() => {
     const state = {
       colour: runs.some((run) => run.community.some((c) => c >= 0)) || data.hasGraph ? "communities" : "verdicts",
       view: runs.length > 1 ? "side" : "0", level: null, slider: Math.round((own ?? 0.8) * levels),
-      kept: true, dropped: true, spatial: true, temporal: true, cut: false, edgeColour: "community", pictures: images.length > 0,
+      kept: true, dropped: true, spatial: true, temporal: true, weak: false, edgeColour: "community", pictures: images.length > 0,
       from: firstFrame, to: lastFrame, frame: busiest(), picked: -1, hover: -1, event: -1,
       ...start(), zoom: 1, pan: [0, 0],
     };
@@ -341,7 +341,7 @@ const stgraphExplorer = (() => {
       element("div", { class: "stx-line" }, element("b", {}, "τ_sim"), sliderText, asRun), slider, groupsText);
     if (data.hasGraph && hasCommunities) controls.append(tau);
     const show = element("fieldset", { class: "stx-choice stx-toggles" }, element("legend", {}, "Tokens and edges"), toggle("kept", "kept"), toggle("dropped", "dropped"));
-    if (data.hasGraph) show.append(toggle("spatial", "spatial edges"), toggle("temporal", "temporal edges"), toggle("cut", "cut edges"));
+    if (data.hasGraph) show.append(toggle("spatial", "spatial edges"), toggle("temporal", "temporal edges"), toggle("weak", "edges below τ_sim"));
     if (images.length) show.append(toggle("pictures", "frame picture"));
     controls.append(show);
     if (data.hasGraph) controls.append(choice("Edge colour", "edgeColour", [["community", "as tokens"], ["kind", "kind"], ["weight", "weight"]], (edgeColour) => set({ edgeColour })));
@@ -602,7 +602,7 @@ const stgraphExplorer = (() => {
           const { at } = card.lines;
           gl.uniform1i(at("least"), threshold());
           gl.uniform1i(at("way"), ["community", "kind", "weight"].indexOf(state.edgeColour));
-          gl.uniform1i(at("kinds"), (state.spatial ? 1 : 0) | (state.temporal ? 2 : 0) | (state.cut ? 4 : 0));
+          gl.uniform1i(at("kinds"), (state.spatial ? 1 : 0) | (state.temporal ? 2 : 0) | (state.weak ? 4 : 0));
           gl.uniform1f(at("levels"), levels);
           gl.uniform1f(at("strength"), state.to - state.from < 12 ? 0.95 : 0.55);
           for (const name of ["spatial", "temporal", "event", "ink"]) gl.uniform3fv(at(name), unit(theme[name]));
@@ -640,7 +640,7 @@ const stgraphExplorer = (() => {
       let shown = 0;
       for (let at = 0, e = 0; at < many; at++, e = (e + stride) % many) {
         const a = edges.from[e], b = edges.to[e], kind = edges.kind[e], broken = edges.level[e] < least, near = texels[a * 4 + 3], far = texels[b * 4 + 3];
-        if (!(kind ? state.temporal : state.spatial) || (broken && !state.cut) || !near || !far) continue;
+        if (!(kind ? state.temporal : state.spatial) || (broken && !state.weak) || !near || !far) continue;
         if (Math.min(frame[a], frame[b]) < state.from || Math.max(frame[a], frame[b]) > state.to) continue;
         const heavy = clamp((edges.level[e] - least) / levels / room, 0, 1), struck = broken && (far & 4) !== 0 && kind === 1;
         let alpha = near & far & 8 ? 0.95 : (0.25 + 0.7 * heavy) * strength, shade = null;
@@ -702,12 +702,12 @@ const stgraphExplorer = (() => {
         for (const v of [state.picked, state.hover]) if (v >= 0 && frame[v] >= state.from && frame[v] <= state.to) {
           const [x, y] = at(frame[v], row[v], column[v]);
           if (v === state.picked) for (const e of incident[v]) {
-            const far = edges.from[e] === v ? edges.to[e] : edges.from[e], cut = edges.level[e] < threshold();
+            const far = edges.from[e] === v ? edges.to[e] : edges.from[e], weak = edges.level[e] < threshold();
             if (frame[far] < state.from || frame[far] > state.to) continue;
             const end = at(frame[far], row[far], column[far]);
-            pen.lineWidth = cut ? 2 : 2 + 3 * Math.max(0, edges.level[e] / levels);
+            pen.lineWidth = weak ? 2 : 2 + 3 * Math.max(0, edges.level[e] / levels);
             for (const [colour, extra] of [[theme.paper, 3], [edges.kind[e] ? theme.temporal : theme.spatial, 0]]) {
-              pen.save(); pen.lineWidth += extra; pen.strokeStyle = colour; pen.setLineDash(cut ? [3, 4] : []); line([[x, y], end]); pen.restore();
+              pen.save(); pen.lineWidth += extra; pen.strokeStyle = colour; pen.setLineDash(weak ? [3, 4] : []); line([[x, y], end]); pen.restore();
             }
           }
           for (const [colour, width] of [[theme.paper, 5], [theme.ink, 2]]) {
@@ -859,8 +859,8 @@ const stgraphExplorer = (() => {
         facts.push(["Centrality", `${run.centrality[v].toFixed(3)}`], ["Rank in it", `${COUNT.format(run.rank[v] + 1)} of ${COUNT.format(run.sizes[run.community[v]])}`], ["Representatives", `the first ${COUNT.format(run.stay[run.community[v]])}`]);
       }
       if (run.about.ranges.difference[1] > 0) facts.push(["Difference from its past", run.difference[v].toFixed(3)]);
-      const margin = run.importance[v] - run.about.cut;
-      if (!run.about.hasCandidates || run.candidate[v]) facts.push(["Importance", short(run.importance[v])], ["The cut", `${short(run.about.cut)}: ${short(Math.abs(margin))} ${margin < 0 ? "below" : "above"}`]);
+      const margin = run.importance[v] - run.about.lowestKept;
+      if (!run.about.hasCandidates || run.candidate[v]) facts.push(["Importance", short(run.importance[v])], ["Lowest importance kept", `${short(run.about.lowestKept)}: ${short(Math.abs(margin))} ${margin < 0 ? "below" : "above"}`]);
       const title = runs.length > 1 ? `${escaped(run.about.name)}: ${verdict.name}` : `Token ${COUNT.format(token[v])}: ${verdict.name}`;
       return `<h3>${swatch(verdictColours[run.verdict[v]])}${title}</h3><p>${reason}</p><dl>${facts.map(([name, text]) => `<dt>${name}</dt><dd>${text}</dd>`).join("")}</dl>`;
     }
@@ -871,7 +871,7 @@ const stgraphExplorer = (() => {
         if (kind) return frame[far] < frame[v] ? "before" : "after";
         return row[far] < row[v] ? "above" : row[far] > row[v] ? "below" : column[far] < column[v] ? "left" : "right";
       };
-      const line = (edge) => `<tr><td><button type="button" data-vertex="${edge.far}">${name(edge)}</button></td><td>${edge.kind ? "temporal" : "spatial"}</td><td>${(edge.level / levels).toFixed(3)}</td><td>${edge.level >= threshold() ? "stays" : "cut"}</td></tr>`;
+      const line = (edge) => `<tr><td><button type="button" data-vertex="${edge.far}">${name(edge)}</button></td><td>${edge.kind ? "temporal" : "spatial"}</td><td>${(edge.level / levels).toFixed(3)}</td><td>${edge.level >= threshold() ? "stays" : "removed"}</td></tr>`;
       return `<table><caption>Its ${many(list.length, "edge")}</caption><thead><tr><th scope="col">to</th><th scope="col">kind</th><th scope="col">cosine</th><th scope="col">at τ_sim</th></tr></thead><tbody>${list.map(line).join("")}</tbody></table>`;
     }
     why.addEventListener("click", (event) => {

@@ -37,7 +37,7 @@ def test_the_configuration_of_a_run_serves_as_it_is(monkeypatch, tmp_path):
     ("variables", "sentence"),
     [
         ({"": "selector=simdif"}, "STGRAPH_VLLM: .*did you mean 'simdiff'"),
-        ({"": "simdiff"}, "STGRAPH_VLLM: 'simdiff' is no setting; write one as selector=simdiff"),
+        ({"": "simdiff"}, "STGRAPH_VLLM: 'simdiff' is not a setting; write settings as selector=simdiff"),
         ({"": "selector='evs"}, "STGRAPH_VLLM: .* cannot be split into words"),
         ({"": "retention=0.3"}, "STGRAPH_VLLM: retention=0.3 cannot be set here"),
         ({"": "selector=fastv"}, "STGRAPH_VLLM: .*needs the signal llm_attention"),
