@@ -21,7 +21,8 @@ from PIL import Image
 from stgraph import Selection, StgraphError, STSimDiff, Verdict, Video, VideoTokens, build_graph
 from stgraph.registry import registry
 from stgraph.selectors.metrics import evaluate
-from stgraph.viz.report import MAX_EVENTS, MAX_FRAMES, write_report
+from stgraph.viz.report import write_report
+from stgraph.viz.report_data import MAX_EVENTS, MAX_FRAMES
 
 from ..strategies import features
 
