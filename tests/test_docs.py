@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from stgraph.app.cli import app
-from stgraph.app.config import resolve_all, sweep
+from stgraph.app.config import resolve_all
+from stgraph.app.overrides import sweep
 from stgraph.sample import render_sample
 
 ROOT = Path(__file__).parents[1]

@@ -92,7 +92,10 @@ FACTS = {
     ),
     "evs": Facts(_arxiv("EVS", "NVIDIA 2025", "2510.14624") + ", as vLLM runs it", "max(n, ⌊r·N⌋)", golden="evs"),
     "vidcom2": Facts(
-        _arxiv("VidCom2", "EMNLP 2025", "2505.14454"), "max(1, round) a frame", "newline tokens follow `separators`", golden="vidcom2"
+        _arxiv("VidCom2", "EMNLP 2025", "2505.14454"),
+        "max(1, round) a frame",
+        "newline tokens follow `separators`",
+        golden="vidcom2",
     ),
     "divprune": Facts(_arxiv("DivPrune", "CVPR 2025", "2503.02175"), "round(r·N)", golden="divprune"),
     "dart": Facts(

@@ -104,5 +104,5 @@ def written(text: str, outcomes: dict[str, Any]) -> str:
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
         text, count = pattern.subn(lambda _: f"{begin}\n{table(outcomes)}\n{end}", text)  # noqa: B023
         if count != 1:
-            raise ValueError(f"docs/peers.md must hold <!-- {name} --> and <!-- end of {name} --> once each; put them back")
+            raise ValueError(f"docs/peers.md must hold the marks of {name} once; put <!-- {name} --> back")
     return text

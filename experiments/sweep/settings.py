@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from stgraph.app.compare import combinations
-from stgraph.app.config import Config, resolve, sweep
+from stgraph.app.config import Config, resolve
+from stgraph.app.overrides import sweep
 from stgraph.errors import StgraphError, check_choice, check_number
 from stgraph.registry import GROUPS
 

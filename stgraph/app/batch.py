@@ -12,7 +12,8 @@ from typing import Any
 from ..errors import StgraphError, check_number, readable
 from .batch_index import INDEX, file_state, finished_row, row_of, sha256_of, write_index
 from .cluster import Resources, compress_on_ray
-from .config import Config, load_config, resolve
+from .config import Config, resolve
+from .config_file import load_config
 from .find import find_videos, passed_over
 from .many import Outcome, compress_many
 from .output import MARK, output_folder

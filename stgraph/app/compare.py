@@ -15,8 +15,9 @@ from ..selectors.simdiff import STSimDiff
 from .compare_figure import figure
 from .compare_results import Comparison, Failure, Result
 from .compare_table import Cell, jaccard, markdown, summary, table, text
-from .config import Config, resolve_all, sweep
+from .config import Config, resolve_all
 from .output import new_output
+from .overrides import sweep
 
 if TYPE_CHECKING:
     from torch import Tensor

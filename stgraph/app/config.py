@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import StgraphError, nearest, readable
-from ..registry import GROUPS, registry
+from ..errors import StgraphError, nearest
+from ..registry import registry
 
 if TYPE_CHECKING:
     from ..encoders import Encoder
     from ..selectors import Selector
+from .overrides import parse
 
 VIDEO: dict[str, Any] = {
     "frames": None,
@@ -159,7 +157,7 @@ class _UnusedSettingError(StgraphError):
 
 def _resolve(overrides: Sequence[str], base: Mapping[str, Any] | None) -> tuple[Config, dict[str, _UnusedSettingError]]:
     """The configuration, and what it leaves out because no method that was chosen has such a setting."""
-    given = [_parse(text) for text in overrides]
+    given = [parse(text) for text in overrides]
     budgets = [key for key, value in given if key in _BUDGETS and value is not None]
     if len(set(budgets)) > 1:
         raise StgraphError("retention and tokens both set how many tokens are kept; give one of them")
@@ -184,133 +182,6 @@ def _resolve(overrides: Sequence[str], base: Mapping[str, Any] | None) -> tuple[
     config.encoder()
     tree["separators"] = config.selector().separators  # a preset may change this field: record the value that is used
     return config, refused
-
-
-def load_config(path: str | Path) -> dict[str, Any]:
-    """The plain data of a YAML configuration file.
-
-    Raises:
-        StgraphError: no such file, not a YAML mapping, a key that is given twice, or one that holds itself.
-    """
-    import yaml
-
-    path, name = Path(path), readable(path)
-    try:
-        data = yaml.load(path.read_text("utf-8"), _loader())  # a safe loader that refuses keys given twice
-        _check_plain(data)
-    except FileNotFoundError as error:
-        raise StgraphError(f"there is no configuration file {name}") from error
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise StgraphError(f"{name} is not a YAML file of settings: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise StgraphError(f"{name} must hold a YAML mapping such as 'retention: 0.3'")
-    return data
-
-
-@cache
-def _loader() -> Any:
-    """yaml's safe loader, but a key that is given twice in a mapping is an error."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            seen: set[object] = set()
-            for key_node, _ in node.value:
-                key = self.construct_object(key_node, deep=True)
-                if isinstance(key, (str, int, float, bool)) and key in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", key_node.start_mark)
-                seen |= {key} if isinstance(key, (str, int, float, bool)) else set()
-            return super().construct_mapping(node, deep)
-
-    return Loader
-
-
-_MOST_VALUES = 10_000
-"""Values that a configuration file may hold, aliases spelled out."""
-
-
-def _check_plain(data: Any) -> None:
-    """Raise ValueError for data that holds itself, or is far too much, by YAML's aliases."""
-    todo, count = [(data, frozenset[int]())], 0
-    while todo:
-        value, above = todo.pop()
-        count += 1
-        if id(value) in above:
-            raise ValueError("a value contains itself through an alias (*)")
-        if count > _MOST_VALUES:
-            raise ValueError(f"it holds more than {_MOST_VALUES} values")
-        inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-        todo += [(item, above | {id(value)}) for item in inside]
-
-
-def sweep(overrides: Sequence[str]) -> list[list[str]]:
-    """All combinations of overrides with several values: ``["a=1,2", "b=3"]`` → ``[["a=1", "b=3"], ["a=2",
-    "b=3"]]``.
-
-    ``glob`` stands for all methods of a group with such a name: ``selector=glob(*)``, ``community=glob([l*,info*])``.
-    """
-    axes = []
-    for text in overrides:
-        override = _parser().parse_override(text) if _parses(text) else None
-        if override is not None and override.is_choice_sweep() and hasattr(override.value(), "filter"):
-            axes.append([f"{override.key_or_group}={name}" for name in _matching(override.key_or_group, override)])
-        elif override is not None and override.is_choice_sweep():
-            axes.append([f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()])
-        else:
-            axes.append([text])
-    return [list(combination) for combination in itertools.product(*axes)]
-
-
-def _matching(group: str, override: Any) -> list[str]:
-    """Names of a group's methods, in the order of its table, that a glob stands for."""
-    if group not in GROUPS:
-        raise StgraphError(f"{override.input_line!r}: glob stands for methods of {', '.join(GROUPS)}; list the values")
-    names: list[str] = override.value().filter(list(registry(group)))
-    if not names:
-        raise StgraphError(f"no {group} has a name as in {override.input_line!r}{nearest('', registry(group))}")
-    return names
-
-
-def _parser() -> Any:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    return OverridesParser.create()
-
-
-def _parses(text: str) -> bool:
-    from hydra.errors import HydraException
-
-    try:
-        _parser().parse_override(text)
-    except HydraException:
-        return False
-    return True
-
-
-def _parse(text: str) -> tuple[str, Any]:
-    key, equals, raw = text.partition("=")
-    if not equals or not key.strip():
-        raise StgraphError(f"override {text!r} must have the form name=value, such as retention=0.3")
-    if not _parses(text):
-        raise StgraphError(f"the value in {text!r} cannot be read; put quotes around text with special characters")
-    override = _parser().parse_override(text)
-    if override.is_delete() or override.is_add() or override.is_force_add():
-        raise StgraphError(
-            f"override {text!r} must have the form name=value; adding and deleting entries is not possible"
-        )
-    if override.is_sweep_override():
-        raise StgraphError(f"{text!r} gives several values; one run takes one, `stgraph compare` takes many")
-    value = override.value()
-    return key.strip(), raw.strip() if isinstance(value, str) and value.startswith("hf:") else _plain(value)
-
-
-def _plain(value: Any) -> Any:
-    """Replace Hydra's quoted strings by plain ones, also inside lists and mappings."""
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    return value.text if hasattr(value, "text") else value
 
 
 def _flatten(data: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

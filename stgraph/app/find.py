@@ -65,7 +65,8 @@ SUFFIXES = (
 def find_videos(sources: Sequence[str | Path]) -> dict[str, Path]:
     """The videos of files and folders by the name that their results will have, folders searched recursively.
 
-    Videos in a folder with a selection are results, so they are left out. A name is the path from the folder that was given, or the file's own name.
+    Videos in a folder with a selection are results, so they are left out.
+    A name is the path from the folder that was given, or the file's own name.
 
     Raises:
         StgraphError: no such file, a folder without videos, or two of the same name.

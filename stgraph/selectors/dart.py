@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..errors import check_choice, check_number
-from .per_video import KEY_SOURCES, Choice, Clip, KeySource, VideoSelector, first
+from .parts import first
+from .per_video import KEY_SOURCES, Choice, Clip, KeySource, VideoSelector
 from .similarity import cosines, fine_digits
 
 

@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .per_video import Choice, Clip, VideoSelector, means_of, shares
+from .parts import means_of, shares
+from .per_video import Choice, Clip, VideoSelector
 from .selection import Blend
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import check_number
-from .per_video import Choice, Clip, VideoSelector, bisect, first
+from .parts import bisect, first
+from .per_video import Choice, Clip, VideoSelector
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .per_video import Choice, Clip, VideoSelector, first, predecessors
+from .parts import first
+from .per_video import Choice, Clip, VideoSelector, predecessors
 
 
 @dataclass(frozen=True, kw_only=True)

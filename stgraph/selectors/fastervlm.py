@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .per_video import AttentionSelector, Choice, Clip, first
+from .parts import first
+from .per_video import AttentionSelector, Choice, Clip
 
 
 @dataclass(frozen=True, kw_only=True)

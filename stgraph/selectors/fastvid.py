@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..errors import check_number
-from .per_video import AttentionSelector, Choice, Clip, first, shares
+from .parts import first, shares
+from .per_video import AttentionSelector, Choice, Clip
 from .selection import Blend
 from .similarity import cosines, density_peaks, pair_cosines
 

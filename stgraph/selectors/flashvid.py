@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..errors import check_choice, check_number
-from .per_video import AttentionSelector, Choice, Clip, first, shares
+from .parts import first, shares
+from .per_video import AttentionSelector, Choice, Clip
 from .selection import Blend
 from .similarity import DensityPeaks, cosines, density_peaks, fine_digits, pair_cosines
 

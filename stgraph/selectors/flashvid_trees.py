@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import check_number
-from .per_video import Choice, Clip, VideoSelector, first, mean_weights, roots
+from .parts import first, mean_weights, roots
+from .per_video import Choice, Clip, VideoSelector
 from .selection import blend_of
 from .similarity import cosines
 

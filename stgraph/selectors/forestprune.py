@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..errors import check_number
-from .per_video import Choice, Clip, VideoSelector, shares
+from .parts import shares
+from .per_video import Choice, Clip, VideoSelector
 from .similarity import cosines, fine, fine_digits, unit64
 
 TEMPERATURE = 0.03

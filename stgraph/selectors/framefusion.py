@@ -13,17 +13,8 @@ from torch import Tensor
 from ..errors import check_choice, check_number
 from ..tokens import VideoTokens
 from .base import Ranking
-from .per_video import (
-    ATTENTION_SOURCES,
-    AttentionSource,
-    Choice,
-    Clip,
-    VideoSelector,
-    first,
-    mean_weights,
-    predecessors,
-    roots,
-)
+from .parts import first, mean_weights, roots
+from .per_video import ATTENTION_SOURCES, AttentionSource, Choice, Clip, VideoSelector, predecessors
 from .rounds import BUDGET_RULES, BudgetRule, LayerBudget, Lineage, Round, Rounds, Step, budget_notes
 from .selection import Selection, blend_of
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import check_number
-from .per_video import AttentionSelector, Choice, Clip, bisect, first
+from .parts import bisect, first
+from .per_video import AttentionSelector, Choice, Clip
 from .selection import Blend
 from .similarity import density_peaks
 

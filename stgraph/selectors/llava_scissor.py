@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..community.components import torch_components
 from ..errors import check_number
-from .per_video import Choice, Clip, VideoSelector, first
+from .parts import first
+from .per_video import Choice, Clip, VideoSelector
 from .selection import Blend
 from .similarity import BLOCK, Directions, cosines
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import StgraphError, check_number
 from ..kernels import norms
 from ..tokens import VideoTokens
-from .per_video import unit_rows
+from .parts import unit_rows
 from .selection import Selection
 
 _BLOCK = 1 << 22

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import check_number
-from .per_video import Choice, Clip, VideoSelector, bisect
+from .parts import bisect
+from .per_video import Choice, Clip, VideoSelector
 from .selection import Blend
 from .similarity import density_peaks, fine, pair_cosines, unit64
 

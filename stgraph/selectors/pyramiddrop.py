@@ -13,7 +13,7 @@ from ..errors import check_number
 from ..tokens import VideoTokens
 from .base import Ranking
 from .fastv import FastV
-from .per_video import first
+from .parts import first
 from .rounds import Round, Rounds, Step, last_step
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..errors import check_number
 from ..kernels import snap
-from .per_video import Choice, Clip, VideoSelector, first, mean_weights, shares, unit_rows
+from .parts import first, mean_weights, shares, unit_rows
+from .per_video import Choice, Clip, VideoSelector
 from .selection import blend_of
 
 

@@ -13,7 +13,8 @@ from ..errors import check_number
 from ..signals import Question
 from .base import Ranking
 from .fastv import FastV
-from .per_video import Choice, Clip, first
+from .parts import first
+from .per_video import Choice, Clip
 from .rounds import Lineage, Round, Rounds, Step
 from .selection import Blend
 from .similarity import density_peaks

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..errors import check_number
-from .per_video import Choice, Clip, VideoSelector, bisect, predecessors
+from .parts import bisect
+from .per_video import Choice, Clip, VideoSelector, predecessors
 from .selection import Blend
 from .similarity import fine, pair_cosines, unit64
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..kernels import snap
-from .per_video import Choice, Clip, VideoSelector, first, unit_rows
+from .parts import first, unit_rows
+from .per_video import Choice, Clip, VideoSelector
 
 WIDTHS = tuple(2.0**power for power in range(-3, 2))
 """α of the Gaussian similarities, 2⁻³ to 2¹."""

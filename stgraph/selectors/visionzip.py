@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..errors import check_number
-from .per_video import Choice, Clip, EncoderSelector, first
+from .parts import first
+from .per_video import Choice, Clip, EncoderSelector
 from .selection import blend_of
 from .similarity import cosines
 

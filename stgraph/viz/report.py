@@ -57,8 +57,8 @@ def write_report(
         graph: of these tokens, with all its edges.
         partition: of the graph's vertices.
         difference: of the graph's vertices.
-        events: of the difference, computed when not given; those of at least :data:`~stgraph.viz.report_data.MIN_EVENT_SIZE` tokens are
-            listed.
+        events: of the difference, computed when not given; those of at least
+            :data:`~stgraph.viz.report_data.MIN_EVENT_SIZE` tokens are listed.
         similarity_threshold: τ_sim of this video; when not given, that of the selector if it is a fixed number.
         quality: (name, figures) of the method and of the methods it is compared with.
         config: full configuration, plain data that YAML can hold.

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from stgraph import Selection, VideoQA
-from stgraph.app.config import load_config, resolve
+from stgraph.app.config import resolve
+from stgraph.app.config_file import load_config
 from stgraph.sample import render_sample
 
 from ..models.folders import tiny_folder

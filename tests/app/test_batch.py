@@ -11,7 +11,8 @@ import torch
 from stgraph import Selection, StgraphError, compress_many, write_video
 from stgraph import video as video_module
 from stgraph.app.batch import compress_folder
-from stgraph.app.config import load_config, resolve
+from stgraph.app.config import resolve
+from stgraph.app.config_file import load_config
 from stgraph.app.find import find_videos
 from stgraph.app.pipeline import compress, encode
 

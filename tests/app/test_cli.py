@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 from stgraph import Selection, StgraphError, Verdict, kernels, read_video
 from stgraph.app.cli import main
-from stgraph.app.config import load_config, resolve
+from stgraph.app.config import resolve
+from stgraph.app.config_file import load_config
 from stgraph.app.pipeline import compress, encode
 from stgraph.budget import ceil_share
 from stgraph.sample import render_sample

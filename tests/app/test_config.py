@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stgraph import StgraphError, STSimDiff
-from stgraph.app.config import load_config, resolve, resolve_all, sweep
+from stgraph.app.config import resolve, resolve_all
+from stgraph.app.config_file import load_config
+from stgraph.app.overrides import sweep
 from stgraph.difference import Percentile
 from stgraph.importance.graph import Centrality
 from stgraph.registry import GROUPS, registry

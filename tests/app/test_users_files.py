@@ -16,7 +16,8 @@ import torch
 from stgraph import Selection, StgraphError, write_video
 from stgraph.app.batch import compress_folder
 from stgraph.app.cache import Cache, encoded_key, video_key
-from stgraph.app.config import load_config, resolve
+from stgraph.app.config import resolve
+from stgraph.app.config_file import load_config
 from stgraph.app.find import find_videos
 from stgraph.app.pipeline import compress, encode
 from stgraph.optional import install_hint

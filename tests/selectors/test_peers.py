@@ -13,7 +13,7 @@ from stgraph.selectors import divprune as divprune_module
 from stgraph.selectors import llava_scissor as scissor_module
 from stgraph.selectors.divprune import farthest_first
 from stgraph.selectors.llava_scissor import similar_components
-from stgraph.selectors.per_video import first, shares, unit_rows
+from stgraph.selectors.parts import first, shares, unit_rows
 from stgraph.selectors.similarity import Directions
 from stgraph.selectors.vidcom2 import apportion
 

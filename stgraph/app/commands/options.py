@@ -37,7 +37,8 @@ def settings_of(overrides: list[str], config: Path | None, *, trust: bool) -> tu
 
     A class of the working folder is found where a word names it as ``module:Class``.
     """
-    from ..config import load_config, names_foreign
+    from ..config import names_foreign
+    from ..config_file import load_config
 
     if trust or any(names_foreign(value) for word in overrides for value in word.partition("=")[2].split(",")):
         sys.path.append(str(Path.cwd()))

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...app.config import load_config, resolve
+from ...app.config import resolve
+from ...app.config_file import load_config
 from ...budget import ceil_share, evenly_spaced
 from ...errors import StgraphError, check_number
 from ...importance.auto import Auto
@@ -101,8 +102,8 @@ class ServingSelector:
             strict: see the class.
 
         Raises:
-            StgraphError: as :func:`stgraph.app.config.load_config` and :func:`stgraph.app.config.resolve`, a class from
-                outside stgraph, or a selector that cannot serve.
+            StgraphError: as :func:`stgraph.app.config_file.load_config` and :func:`stgraph.app.config.resolve`, a
+                class from outside stgraph, or a selector that cannot serve.
         """
         data = {key: value for key, value in load_config(path).items() if key not in SERVERS}
         return cls(resolve(base=data).selector(), strict)
