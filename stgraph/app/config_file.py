@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import StgraphError, readable
-
-if TYPE_CHECKING:
-    pass
 
 
 def load_config(path: str | Path) -> dict[str, Any]:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import StgraphError, nearest
 from ..registry import GROUPS, registry
-
-if TYPE_CHECKING:
-    pass
 
 
 def sweep(overrides: Sequence[str]) -> list[list[str]]:

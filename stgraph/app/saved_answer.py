@@ -51,7 +51,8 @@ def save_answer(
     Raises:
         StgraphError: the answer was given without its tokens, or the folder is taken or cannot be written to.
     """
-    from .pipeline import Run, measure, save
+    from .pipeline import Run, measure
+    from .saved_run import save
 
     if answer.selection is None or answer.tokens is None:
         raise StgraphError(

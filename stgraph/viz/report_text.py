@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import StgraphError
 from ..selectors.metrics import Quality, columns
 from ..selectors.selection import Verdict
-
-if TYPE_CHECKING:
-    pass
 from .report_data import MIN_EVENT_SIZE, Run, listed_events
 
 

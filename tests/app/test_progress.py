@@ -10,7 +10,8 @@ import torch
 from stgraph import write_video
 from stgraph.app import progress
 from stgraph.app.config import resolve
-from stgraph.app.pipeline import compress, encode, save
+from stgraph.app.pipeline import compress, encode
+from stgraph.app.saved_run import save
 
 
 def test_every_stage_of_compress_is_told_in_order(tmp_path):

@@ -52,8 +52,9 @@ def compress(
     from ..config import resolve
     from ..output import check_output, default_output
     from ..pipeline import compress as select
-    from ..pipeline import encode, save
+    from ..pipeline import encode
     from ..progress import COMPRESS, stage_bar
+    from ..saved_run import save
 
     folder, numbered = output or default_output(video), output is None and not overwrite
     words, base = settings_of(overrides or [], config, trust=trust)
