@@ -426,7 +426,7 @@ def test_calls_that_cannot_be_understood_are_refused():
         more["mm_token_type_ids"] = types
         with pytest.raises(StgraphError, match="either both or not at all"):
             greedy(model, {"input_ids": out.sequences, "mm_token_type_ids": types}, **{CACHE: cache})
-        with pytest.raises(StgraphError, match="new ones cannot follow them"):
+        with pytest.raises(StgraphError, match="new videos cannot be added to the cache"):
             greedy(model, more)
         with pytest.raises(
             StgraphError, match="the pruned prompt has 1 sequences, but the call that continues it has 2"
@@ -434,7 +434,7 @@ def test_calls_that_cannot_be_understood_are_refused():
             greedy(model, {"input_ids": out.sequences.repeat(2, 1)}, **{CACHE: cache})
         with pytest.raises(StgraphError, match="not as mm_encoder_outputs"):
             model(input_ids=ids, mm_encoder_outputs={"video": model.get_video_features})
-        with pytest.raises(StgraphError, match="new ones cannot follow them"):
+        with pytest.raises(StgraphError, match="new videos cannot be added to the cache"):
             model(**more, position_ids=torch.zeros(3, 1, out.sequences.shape[1], dtype=torch.int64))
 
 

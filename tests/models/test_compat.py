@@ -67,7 +67,7 @@ def test_a_pass_that_lost_its_cache_is_not_taken_for_a_prompt(family, trim, monk
         original = compat.cache_of
         monkeypatch.setattr(compat, "cache_of", lambda values: None)
         monkeypatch.setattr(compat, "cache_made", original)
-        with pytest.raises(StgraphError, match="came without the cache of that prompt"):
+        with pytest.raises(StgraphError, match="continues a pruned prompt but was given no cache"):
             greedy(model, inputs)
 
 
@@ -81,7 +81,7 @@ def test_guidance_does_not_hide_a_lost_cache(monkeypatch):
         original = compat.cache_of
         monkeypatch.setattr(compat, "cache_of", lambda values: None)
         monkeypatch.setattr(compat, "cache_made", original)
-        with pytest.raises(StgraphError, match="came without the cache of that prompt"):
+        with pytest.raises(StgraphError, match="continues a pruned prompt but was given no cache"):
             greedy(model, inputs, guidance_scale=1.5, negative_prompt_ids=negative)
 
 

@@ -267,10 +267,10 @@ def test_templates_that_do_not_take_a_video(prompts, tmp_path, template, sentenc
 
 def test_sizes_that_mean_nothing(prompts):
     prompt, model = prompts["qwen2_vl"]
-    with pytest.raises(StgraphError, match="it must name shortest_edge and longest_edge"):
+    with pytest.raises(StgraphError, match="must hold shortest_edge and longest_edge"):
         TorchPrompt(prompt.tokenizer, model, prompt.own, {"size": {"height": 8, "width": 8}})
     prompt, model = prompts["llava_onevision"]
-    with pytest.raises(StgraphError, match="it must name height and width"):
+    with pytest.raises(StgraphError, match="must hold height and width"):
         TorchPrompt(prompt.tokenizer, model, prompt.own, {"size": {"longest_edge": 8}})
     with pytest.raises(StgraphError, match="turn resizing off"):
         TorchPrompt(prompt.tokenizer, model, prompt.own, {"do_resize": False})

@@ -338,7 +338,10 @@ def test_the_method_of_the_documentation_is_exact(family):
 
 @pytest.mark.parametrize(
     ("early", "message"),
-    [(False, "selector Endless must finish with a selection in its last round"), (True, "there is no attention yet")],
+    [
+        (False, "selector Endless must finish with a selection in its last round"),
+        (True, "there is no attention before the first layer"),
+    ],
 )
 def test_a_plug_in_that_breaks_the_contract_is_named(early, message):
     family = "qwen2_5_vl"
