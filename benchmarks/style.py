@@ -31,6 +31,8 @@ RULES = {
     ),
     r"\bpays? (with|for)\b": "say what gets worse",
     r"\bat hand\b": "'available'",
+    r"\bgo(es)? on\b": "'continue'",
+    r"\bby lot\b": "'at random'",
     r"\bby the way\b|\bof course\b|\bsimply\b": "leave it out",
 }
 

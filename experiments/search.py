@@ -73,7 +73,7 @@ PARTS: Mapping[str, Sequence[Words]] = {
 """The parts that are combined; the first choice of each is the paper's."""
 
 KEEP = 3
-"""A third of the candidates goes on to the next stage."""
+"""A third of the candidates is kept for the next stage."""
 
 Candidate = tuple[int, ...]
 """The number of the choice of each part."""

@@ -171,7 +171,7 @@ def cache_output(output: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def branched(cache: Any) -> Any:
-    """A cache that goes on from ``cache`` without changing it; keys and values are shared for as long as they can be.
+    """A cache that continues from ``cache`` without changing it; keys and values are shared for as long as they can be.
 
     Raises:
         StgraphError: its layers are not those of a ``DynamicCache``, which never write into what they hold.

@@ -64,7 +64,7 @@ def main() -> None:
         save(outcomes, given.outcomes)
         print(said, file=sys.stderr, flush=True)
         if time.monotonic() > end:
-            print("the time is up; run this again to go on", file=sys.stderr, flush=True)
+            print("the time is up; run this again to continue", file=sys.stderr, flush=True)
             break
     for table in TABLES.values():
         print(table(outcomes))

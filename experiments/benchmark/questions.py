@@ -82,7 +82,7 @@ def second(frame: int, script: Script) -> str:
 
 
 def ask(clip: Clip, *, most: int | None = None, each: int = 1) -> list[Question]:
-    """Questions about a clip, drawn by lot from its name.
+    """Questions about a clip, drawn at random, with its name as the seed.
 
     Args:
         clip: asked about.

@@ -1,4 +1,4 @@
-"""What happens in a clip: scenes, objects and events, drawn by lot from a seed.
+"""What happens in a clip: scenes, objects and events, drawn at random from a seed.
 
 Only ``random.Random`` with a text as seed is used, whose numbers are the same on every machine.
 """

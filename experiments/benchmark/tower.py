@@ -146,7 +146,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first batch")
-    parser.add_argument("--start", type=Path, help="weights to go on from, of an earlier call")
+    parser.add_argument("--start", type=Path, help="weights to continue from, of an earlier call")
     parser.add_argument("--out", type=Path, default=RUNS / "tower.pt")
     parser.add_argument("--taught", type=Path, default=RUNS / "teacher.pt")
     told = parser.parse_args(arguments)

@@ -3,7 +3,7 @@
     python -m experiments.benchmark.train --minutes 90
     python -m experiments.benchmark.train --minutes 90 --start CHECKPOINT
 
-The same command goes on from the last saved state, after any interruption. Short clips come first, long ones later.
+The same command continues from the last saved state, after any interruption. Short clips come first, long ones later.
 Beside the answers, the model learns the labels of each visual token (see :mod:`.labels`), through linear layers that
 are thrown away.
 """
@@ -224,7 +224,7 @@ class Trainer:
     def __init__(
         self, tower: Path, run: Path, *, seed: int, rate: float, minutes: float, start: Path | None = None
     ) -> None:
-        """Begin with a trained tower or with the checkpoint ``start``, or go on with what ``run`` holds."""
+        """Begin with a trained tower or with the checkpoint ``start``, or continue with what ``run`` holds."""
         self.seed, self.rate, self.seconds = seed, rate, 60 * minutes
         self.path = run / "state.pt"
         self.model = small.build(seed, layers=LAYERS)

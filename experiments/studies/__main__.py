@@ -28,7 +28,7 @@ DOC = """Answer a question about compression with a whole video LLM: a table, a 
   python -m experiments.studies all --saved              from saved results only, without a model
   python -m experiments.studies paper peers --check      are the figures within the published intervals?
 
-Run again to go on after an interruption. Studies, by name or letter:
+Run again to continue after an interruption. Studies, by name or letter:
 
 """
 

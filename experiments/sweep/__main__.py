@@ -18,7 +18,7 @@ from .run import Progress, run
 from .settings import Settings, read
 from .store import Store
 
-DOC = """Measure configurations × clips with a video LLM; run again to go on after an interruption.
+DOC = """Measure configurations × clips with a video LLM; run again to continue after an interruption.
 
   python -m experiments.sweep selector=none,simdiff,random retention=0.1,0.3
   python -m experiments.sweep community=components,leiden retention=0.1 clips=400 workers=2
@@ -49,9 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check_size(cells: int, limit: int, *, yes: bool) -> None:
-    """Raise :class:`StgraphError` where a grid has more cells than ``limit`` and nobody said yes."""
+    """Raise :class:`StgraphError` where a grid has more cells than ``limit`` and ``--yes`` was not given."""
     if cells > limit and not yes:
-        raise StgraphError(f"the grid has {cells} cells, more than limit={limit}; add --yes to run it all the same")
+        raise StgraphError(f"the grid has {cells} cells, more than limit={limit}; add --yes to run it anyway")
 
 
 def sweep(settings: Settings, store: Store) -> Progress:

@@ -129,7 +129,7 @@ def _loop(
                 store.died(claim, str(death))
                 engine.restart(slot)
                 clips.pop(slot, None)
-            except Exception as error:  # whatever a method does to one cell, the others go on
+            except Exception as error:  # whatever a method does to one cell, the others continue
                 store.fail(claim, str(error) if isinstance(error, StgraphError) else f"{type(error).__name__}: {error}")
             else:
                 store.finish(claim, result)

@@ -1,4 +1,4 @@
-"""A batch: a folder of results for many videos, which the same command goes on with after an interruption."""
+"""A batch: a folder of results for many videos. After an interruption the same command continues it."""
 
 from __future__ import annotations
 
@@ -63,8 +63,9 @@ def compress_folder(
 
     Every clip gets ``selection.safetensors`` and ``selection.json``; ``index.csv`` has a row for each, and
     ``config.yaml`` the settings. A clip's folder appears when it is complete, so the same call after an interruption
-    goes on where it ended: finished clips are skipped, failed ones tried again. A clip is finished where its results
-    are as they were written, and the video is the same file (size and times) or holds the same bytes.
+    continues where the first one ended: finished clips are skipped, failed ones tried again.
+    A clip is finished where its results are as they were written, and the video is the same file (size and times) or
+    holds the same bytes.
 
     Args:
         sources: files and folders, see :func:`~stgraph.app.find.find_videos`.

@@ -62,7 +62,7 @@ def _mask(inputs: Mapping[str, Any]) -> Tensor:
 
 
 def until(ids: Tensor, ends: int | Sequence[int] | None) -> Tensor:
-    """An answer up to its first end token; a batch goes on until its longest answer ends."""
+    """An answer up to its first end token; a batch continues until its longest answer ends."""
     stops = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
     found = torch.isin(ids, ids.new_tensor(stops)).nonzero()[:, 0] if stops else ids[:0]
     return ids[: int(found[0]) + 1] if len(found) else ids

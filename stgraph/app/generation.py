@@ -27,7 +27,7 @@ CONTINUING = {
     *("max_time", "streamer", "output_logits", "output_scores", "return_dict_in_generate", "num_beams"),
     *("renormalize_logits", "remove_invalid_values"),
 }
-"""Arguments of ``generate`` with which an answer may go on from the cache of a video; with others it starts anew."""
+"""Arguments of ``generate`` with which an answer may continue from the cache of a video; with others it starts anew."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def effective(model: nn.Module, given: Mapping[str, Any], name: str) -> Any:
 
 
 def continues(model: nn.Module, given: Mapping[str, Any]) -> bool:
-    """Whether an answer with these settings may go on from the cache of a video."""
+    """Whether an answer with these settings may continue from the cache of a video."""
     plain = given.keys() <= CONTINUING and (effective(model, given, "num_beams") or 1) == 1
     config = cast(Any, model).generation_config
     return bool(plain and config.use_cache is not False and getattr(config, "cache_implementation", None) is None)

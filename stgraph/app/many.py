@@ -97,7 +97,7 @@ def _compress_many(
             seconds |= {"encode": encoded - start, "select": time.perf_counter() - encoded}
         except StgraphError as error:
             return Outcome(path, seconds=seconds, error=str(error))
-        except Exception as error:  # the other clips go on; the place helps to find the mistake
+        except Exception as error:  # the other clips continue; the place helps to find the mistake
             place = traceback.extract_tb(error.__traceback__)[-1]
             said = " ".join(str(error).split())
             reason = f"{type(error).__name__}{': ' if said else ''}{said} ({Path(place.filename).name}:{place.lineno})"

@@ -1,7 +1,7 @@
 """Session: many questions about one video, which is read, encoded, selected from and prefilled once.
 
 The prompt of every question begins alike, up to the last token of the video. Where the selection does not depend on the
-question (``trim="before"``), that beginning goes through the model once, and each question goes on from its key-value
+question (``trim="before"``), that beginning goes through the model once, and each question continues from its key-value
 cache. Otherwise only what the encoder made of the video is kept.
 """
 
@@ -228,7 +228,7 @@ class VideoSession:
         return attached is None or (attached.trim == "before" and not attached.selector.reads_question)
 
     def _may_begin(self, generation: Mapping[str, Any]) -> bool:
-        """Whether a question may go on from the common beginning."""
+        """Whether a question may continue from the common beginning."""
         return self.selects_once and continues(self.engine.model, generation)
 
     def _entered(self) -> Serving:
@@ -249,7 +249,7 @@ class VideoSession:
         *,
         once: bool = False,
     ) -> Generated:
-        """Run ``generate`` on one prompt, or on several that go on from the common beginning."""
+        """Run ``generate`` on one prompt, or on several that continue from the common beginning."""
         serving, model = self._entered(), cast(Any, self.engine.model)
         positions = [compat.prompt_positions(model, one) for one in inputs]
         given = dict(generation)

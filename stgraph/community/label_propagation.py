@@ -22,8 +22,8 @@ class LabelPropagation(CommunityDetector):
     """Label propagation (Raghavan, Albert and Kumara, 2007), vectorised, on any device.
 
     Every vertex starts with a label of its own and takes, in random order, the one with the largest weight among its
-    neighbours, until all have it. As in the paper, groups of one label that are not connected are told apart at the
-    end. Departures: vertices are updated in four random groups per sweep instead of one by one, and a vertex whose
+    neighbours, until all have it. As in the paper, groups of one label that are not connected are separated at the end.
+    Departures: vertices are updated in four random groups per sweep instead of one by one, and a vertex whose
     label is among the largest keeps it instead of drawing again, so that it comes to rest on plateaus of equal tokens.
 
     Deterministic under the seed; for weights that are multiples of 2⁻²⁰, as cosines are here, on every device. Negative

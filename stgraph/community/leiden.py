@@ -32,7 +32,7 @@ class Leiden(CommunityDetector):
             which has no resolution limit, so the communities of a long video are those of its parts.
         resolution: γ > 0; larger gives more and smaller communities. None: 1 for modularity, 0.05 for the Potts model.
         max_size: vertices that a community may have, or None for no limit; needs the backend leidenalg.
-        iterations: passes over the graph; −1 goes on until nothing changes.
+        iterations: passes over the graph; −1 continues until nothing changes.
         backend: ``"igraph"`` (fastest on a CPU), ``"leidenalg"``, ``"cugraph"`` (NVIDIA GPU; modularity only, and its
             own number of iterations).
         seed: of the order in which vertices are visited and of the refinement.
@@ -104,4 +104,4 @@ def check_leiden(resolution: float | None, max_size: int | None, iterations: int
         check_number("max_size", max_size, at_least=1, integer=True)
     check_number("iterations", iterations, at_least=-1, integer=True)
     if iterations == 0:
-        raise StgraphError("iterations must be at least 1, or -1 to go on until nothing changes, got 0")
+        raise StgraphError("iterations must be at least 1, or -1 to continue until nothing changes, got 0")

@@ -34,7 +34,7 @@ class MultiplexLeiden(CommunityDetector):
         objective: ``"modularity"`` or ``"cpm"``, as for Leiden.
         resolution: γ > 0 in both layers; None: 1 for modularity, 0.05 for the constant Potts model.
         max_size: vertices that a community may have, or None.
-        iterations: passes over the graph; −1 goes on until nothing changes.
+        iterations: passes over the graph; −1 continues until nothing changes.
         seed: of the order in which vertices are visited and of the refinement.
     """
 

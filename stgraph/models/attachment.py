@@ -1,8 +1,8 @@
 """Attachment: a selector at work inside a video LLM, for as long as a ``with`` block lasts.
 
 The prompt is never rewritten. Hooks cut columns out of what the language model is given (embeddings, positions, masks,
-deepstack features), so ``generate`` sees a prompt of the original length: positions go on after it, sequences that it
-returns hold all of it, and beams, sampling and streaming need no code of their own.
+deepstack features), so ``generate`` sees a prompt of the original length: positions continue after it, sequences that
+it returns hold all of it, and beams, sampling and streaming need no code of their own.
 
 What happens in each forward pass is in :mod:`stgraph.models.passes`.
 """
@@ -135,10 +135,10 @@ class Attachment:
         self._passes.here.tower = seen
 
     def branch(self, cache: Any, copies: int = 1) -> Any:
-        """A cache that goes on from the pruned prompt of ``cache`` and leaves ``cache`` as it is.
+        """A cache that continues from the pruned prompt of ``cache`` and leaves ``cache`` as it is.
 
-        Keys and values are shared, so that any number of questions go on from one video at no cost; with more than one
-        copy of each row they are not.
+        Keys and values are shared, so that any number of questions continue from one video at no cost; with more than
+        one copy of each row they are not.
 
         Args:
             cache: of a call in this block.

@@ -66,7 +66,7 @@ class Plan:
         return found
 
     def begins(self, ids: Tensor | None) -> bool:
-        """Whether these sequences go on from the prompts."""
+        """Whether these sequences continue from the prompts."""
         return ids is not None and torch.equal(ids[:, : self.length], self.ids)
 
     def stage(self, layer: int) -> Stage | None:
@@ -80,7 +80,7 @@ class Plan:
         return self.length if cut is None else cut.width
 
     def repeated(self, copies: int) -> Plan:
-        """The plan of a cache that holds ``copies`` of each row, to go on from."""
+        """The plan of a cache that holds ``copies`` of each row, to continue from."""
         return Plan(
             self.places,
             self.ids.repeat_interleave(copies, 0),

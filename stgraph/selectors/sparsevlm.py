@@ -45,7 +45,8 @@ class SparseVLM(FastV):
     last prompt token rates. Where a model has other than 32 layers, the rounds are at the same shares of them. A
     cluster stands at its centre and tokens keep their positions, where theirs puts it behind the kept tokens and
     numbers all anew. As a plain selector, which knows one attention for all layers, there is one round, and both counts
-    are the same. No output of theirs was at hand to compare with.
+    are the same. No output of theirs was available to
+    compare with.
 
     Attributes:
         recycled: share of the pruned tokens that are recycled, in [0, 1].

@@ -1,7 +1,7 @@
 """The selector inside SGLang: ``STGRAPH_SGLANG="selector=simdiff" python -m sglang.launch_server ...``.
 
 Written against the contract of SGLang's plugin hook, and tested against that contract only: **no SGLang was run**. Its
-pruning has vLLM's two functions. It logs errors of plugins and goes on with a method of its own, so look for the line
+pruning has vLLM's two functions. It logs errors of plugins and continues with a method of its own, so look for the line
 that says what serves.
 """
 
@@ -22,7 +22,7 @@ def register() -> None:
     """Ask SGLang to put the selector that ``STGRAPH_SGLANG`` describes in the place of its pruning.
 
     Raises:
-        StgraphError: the variable is not one that can be served. SGLang logs it and goes on with its own method.
+        StgraphError: the variable is not one that can be served. SGLang logs it and continues with its own method.
     """
     if not os.environ.get(VARIABLE, "").strip():
         return

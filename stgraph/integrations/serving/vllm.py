@@ -1,8 +1,8 @@
 """The selector inside vLLM: ``STGRAPH_VLLM="selector=simdiff" vllm serve MODEL --video-pruning-rate 0.7``.
 
 vLLM finds :func:`register` by the entry point ``vllm.general_plugins`` and calls it in each of its processes. Where
-this module could not be imported, vLLM would go on with a method of its own. So it imports nothing, and everything that
-may be wrong is found in :func:`register`, whose errors stop the server.
+this module could not be imported, vLLM would continue with a method of its own. So it imports nothing, and
+everything that may be wrong is found in :func:`register`, whose errors stop the server.
 """
 
 from __future__ import annotations
