@@ -412,7 +412,7 @@ def test_weights_that_do_not_hold_the_tower(saved: Saved, tmp_path: Path) -> Non
     fewer = changed(saved("clip"), tmp_path / "fewer", dict)
     config = json.loads((fewer / "config.json").read_text())
     (fewer / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 2}))
-    refused(HuggingFace(str(fewer)), "tells of 2 blocks in the vision tower", "layers.2.")
+    refused(HuggingFace(str(fewer)), "says 2 blocks in the vision tower", "layers.2.")
     shape = changed(saved("clip"), tmp_path / "shape", other_shape)
     refused(HuggingFace(str(shape)), "no weights that fit 1 tensors", "embeddings.class_embedding")
     unused = changed(saved("clip"), tmp_path / "unused", without_last_block)

@@ -296,7 +296,7 @@ def test_what_does_not_fit_is_told_and_nothing_is_written(tmp_path: Path) -> Non
         ({"selection": other["selection"]}, "the selection was made from 144 tokens, got 168"),
         ({"video": run(dense(2))["video"]}, "video 0 has 6 frames of tokens, but 2 frames"),
         ({"partition": other["partition"]}, "the partition has 144 vertices, the graph has 168"),
-        ({"difference": other["difference"]}, "the difference is of 144 vertices, the graph has 168"),
+        ({"difference": other["difference"]}, "the difference has 144 vertices, the graph has 168"),
         ({"graph": None}, "give the graph too"),
         ({"video_index": 1}, "video_index must be"),
         ({"config": {"x": object()}}, "config must be plain data"),
