@@ -15,8 +15,9 @@ from .cluster import Resources, compress_on_ray
 from .config import Config, resolve
 from .config_file import load_config
 from .find import find_videos, passed_over
+from .manifest import MARK
 from .many import Outcome, compress_many
-from .output import MARK, output_folder
+from .output import output_folder
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 
 from ..errors import StgraphError, readable
+from .manifest import MARK, is_complete
 from .many import Outcome
-from .output import MARK, is_complete
 
 INDEX = "index.csv"
 

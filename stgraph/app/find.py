@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import StgraphError, readable
-from .output import MARK
+from .manifest import MARK
 
 SUFFIXES = (
     ".mp4",

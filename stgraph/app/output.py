@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import itertools
-import json
 import os
 import shutil
 import tempfile
@@ -22,12 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import StgraphError, readable
-
-MANIFEST = "manifest.json"
-"""The file that lists what a run wrote."""
-
-MARK = "selection.json"
-"""The file that shows that a folder holds the selection of a clip."""
+from .manifest import MANIFEST, check_unchanged, delete_listed, write_manifest
 
 _PARTIAL = ".stgraph-*.partial"
 _YOUNG = 10.0
@@ -100,7 +93,7 @@ def new_output(
                     yield output
                 except StgraphError as error:  # an error that names the temporary folder
                     raise StgraphError(str(error).replace(str(output.folder), str(path))) from error
-                _write_manifest(output.folder)
+                write_manifest(output.folder)
                 _publish(output, temporary, overwrite=overwrite, aside=aside)
         except BaseException:
             for folder in made:
@@ -116,7 +109,7 @@ def check_output(path: str | Path, *, overwrite: bool = False, numbered: bool = 
         if numbered:
             pass
         elif path.is_dir() and any(path.iterdir()):
-            _check_ours(path)
+            check_unchanged(path)
             if not overwrite:
                 raise StgraphError(
                     f"output folder {readable(path)} already holds a run; choose another --output or add --overwrite"
@@ -145,82 +138,6 @@ def _real(path: Path) -> Path:
     return path
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether every file of the manifest of an output exists and is unchanged; other files are ignored."""
-    try:
-        listed = _manifest(folder)
-        return bool(listed) and not any(_changed(folder / name, entry) for name, entry in listed.items())
-    except (OSError, ValueError):
-        return False
-
-
-# -- what a run wrote -------------------------------------------------------------------------------------------------
-
-
-def _write_manifest(folder: Path) -> None:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    entries = {path.relative_to(folder).as_posix(): _entry(path) for path in files}
-    (folder / MANIFEST).write_text(json.dumps({"files": entries}, indent=2) + "\n", "utf-8")
-
-
-def _manifest(folder: Path) -> dict[str, dict[str, object]]:
-    """The files that a manifest lists; OSError or ValueError where there is none."""
-    record = json.loads((folder / MANIFEST).read_text("utf-8"))
-    files = record.get("files") if isinstance(record, dict) else None
-    if not isinstance(files, dict) or any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
-        raise ValueError("no manifest")
-    return files
-
-
-def _entry(path: Path) -> dict[str, object]:
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _changed(path: Path, entry: object) -> bool:
-    return path.is_symlink() or not path.is_file() or _entry(path) != entry
-
-
-def _check_ours(folder: Path) -> None:
-    """Raise unless the folder holds only files that a run of stgraph wrote, unchanged."""
-    try:
-        listed = _manifest(folder)
-    except (OSError, ValueError):
-        raise StgraphError(
-            f"output folder {readable(folder)} holds files, but no run of stgraph; choose another --output"
-        ) from None
-    folders = {parent.as_posix() for name in listed for parent in Path(name).parents}
-    strange = []
-    for path in sorted(_everything(folder)):
-        name = path.relative_to(folder).as_posix()
-        known = name in folders if path.is_dir() and not path.is_symlink() else name == MANIFEST
-        if not known and (name not in listed or _changed(path, listed[name])):
-            strange.append(("changed " if name in listed else "") + readable(name))
-    if strange:
-        more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
-        raise StgraphError(
-            f"output folder {readable(folder)} also holds files that stgraph did not write "
-            f"({', '.join(strange[:3])}{more}); move them away or choose another --output"
-        )
-
-
-def _everything(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
-        yield from (Path(root, name) for name in (*folders, *files))
-
-
-def _remove(folder: Path) -> bool:
-    """Delete the files that the manifest of an output lists; returns whether the folder is gone then."""
-    with contextlib.suppress(OSError, ValueError):
-        listed = _manifest(folder)
-        for name in (*listed, MANIFEST):
-            (folder / name).unlink(missing_ok=True)
-        below = {parent for name in listed for parent in Path(name).parents}
-        for each in sorted(below, key=lambda parent: -len(parent.parts)):
-            (folder / each).rmdir()
-    return not folder.exists()
-
-
 # -- from the partial folder to the output ----------------------------------------------------------------------------
 
 
@@ -230,7 +147,7 @@ def _publish(output: Output, temporary: Path, *, overwrite: bool, aside: bool) -
     taken = path.is_dir() and any(path.iterdir())
     if taken and aside:
         try:
-            _check_ours(path)
+            check_unchanged(path)
         except StgraphError:
             _settle(path, path)
             taken = False
@@ -246,7 +163,7 @@ def _publish(output: Output, temporary: Path, *, overwrite: bool, aside: bool) -
                 f"{readable(path)} was made by another process during this run; the results of this run are in "
                 f"{readable(kept)}"
             ) from error
-    _check_ours(path)
+    check_unchanged(path)
     old = temporary / "old" / path.name
     old.parent.mkdir()
     try:
@@ -261,7 +178,7 @@ def _publish(output: Output, temporary: Path, *, overwrite: bool, aside: bool) -
 
 def _discard(old: Path, path: Path) -> None:
     """Delete an output that was replaced; files that were added to it meanwhile are kept."""
-    if not _remove(old):
+    if not delete_listed(old):
         kept = _settle(old, path)
         raise StgraphError(
             f"the new results are in {readable(path)}; files that stgraph did not write are in {readable(kept)}"
@@ -353,7 +270,7 @@ def _clear(temporary: Path) -> None:
     with contextlib.suppress(OSError):
         for old in (temporary / "old").glob("*"):
             replaced = (parent / old.name).exists()
-            if not (replaced and _remove(old)):
+            if not (replaced and delete_listed(old)):
                 _settle(old, parent / old.name, first=True)
         claimed = temporary / "claimed"
         if claimed.exists():

@@ -14,7 +14,8 @@ import pytest
 
 from stgraph import StgraphError
 from stgraph.app import output as module
-from stgraph.app.output import MANIFEST, check_output, default_output, is_complete, new_output, output_folder
+from stgraph.app.manifest import MANIFEST, is_complete
+from stgraph.app.output import check_output, default_output, new_output, output_folder
 
 
 def names(folder):
