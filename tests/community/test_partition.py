@@ -105,7 +105,7 @@ def test_measures_of_another_graph_are_refused():
     for measure in (partition.modularity, partition.coverage):
         with pytest.raises(StgraphError, match="has 3 vertices, the graph has 4"):
             measure(graph)
-    with pytest.raises(StgraphError, match="of 3 vertices, the other of 1"):
+    with pytest.raises(StgraphError, match="has 3 vertices, the other has 1"):
         partition.compare(partition_of([0]))
     with pytest.raises(StgraphError, match="have no vertices, so they cannot be compared"):
         partition_of([]).compare(partition_of([]))

@@ -207,7 +207,7 @@ def test_graphml_is_read_back_equal(tmp_path):
     assert read.nodes == written.nodes
     assert read.adj == written.adj
     assert not read.is_directed()
-    with pytest.raises(StgraphError, match="cannot write"):
+    with pytest.raises(StgraphError, match="cannot be written"):
         graph.to_graphml(tmp_path / "missing" / "graph.graphml")
 
 

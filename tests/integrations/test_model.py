@@ -197,7 +197,7 @@ def test_what_is_refused(model_class, folder, clip):
         answers(model, request(asked({"type": "text", "text": "What?"})))
     with pytest.raises(StgraphError, match="whose output is generated"):
         model.loglikelihood([])
-    with pytest.raises(StgraphError, match="single round"):
+    with pytest.raises(StgraphError, match="several rounds"):
         model.generate_until_multi_round([])
 
 
