@@ -113,7 +113,7 @@ class Partition:
     def _check(self, count: int, other: str) -> None:
         if count != len(self.labels):
             raise StgraphError(
-                f"the partition has {len(self.labels)} vertices, {other} has {count}; both must belong to the same graph"
+                f"the partition has {len(self.labels)} vertices, {other} has {count}; both must be of one graph"
             )
 
     # -- comparison ---------------------------------------------------------------------------------------------------
