@@ -1,18 +1,23 @@
 """The curve of a training: accuracy on the training batches, by type of question.
 
-python -m experiments.benchmark.curve runs/train/log.jsonl curve.png
+    python -m experiments.benchmark.curve runs/train/log.jsonl curve.png
+
+Several logs are those of runs that each began with the checkpoint of the one before.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from .questions import TYPES
 
 CHANCE = {"exists": 0.5, "order": 0.5, "direction": 0.5, "before": 0.5}
 """Of the types with two options; the others have four."""
+
+COUNTED = ("step", "clips", "seconds")
 
 
 def read(path: Path) -> list[dict[str, float]]:
@@ -24,6 +29,15 @@ def read(path: Path) -> list[dict[str, float]]:
             kept = {step: earlier for step, earlier in kept.items() if step < line["step"]}
             kept[int(line["step"])] = line
     return list(kept.values())
+
+
+def join(runs: Sequence[list[dict[str, float]]]) -> list[dict[str, float]]:
+    """The lines of runs one after the other: steps, clips and seconds count on."""
+    joined: list[dict[str, float]] = []
+    for run in runs:
+        last = joined[-1] if joined else {}
+        joined += [line | {name: line[name] + last.get(name, 0) for name in COUNTED if name in line} for line in run]
+    return joined
 
 
 def draw(lines: list[dict[str, float]], path: Path) -> None:
@@ -54,10 +68,10 @@ def draw(lines: list[dict[str, float]], path: Path) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Draw the curve of a log."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("log", type=Path)
+    parser.add_argument("logs", type=Path, nargs="+")
     parser.add_argument("picture", type=Path)
     told = parser.parse_args(arguments)
-    draw(read(told.log), told.picture)
+    draw(join([read(log) for log in told.logs]), told.picture)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from experiments.benchmark.answering import CHECKPOINT, Reader
-from experiments.benchmark.curve import draw, read
+from experiments.benchmark.curve import draw, join, read
 from experiments.benchmark.splits import load_clip
 from stgraph import StgraphError, STSimDiff
 
@@ -56,7 +56,7 @@ def test_a_checkpoint_that_does_not_fit_its_config_is_told(tmp_path: Path) -> No
 
 
 def test_its_training_can_be_looked_at(tmp_path: Path) -> None:
-    lines = read(TRAINING / "log.jsonl")
+    lines = join([read(log) for log in sorted(TRAINING.glob("log-*.jsonl"))])
     assert lines[-1]["step"] > 2000
     assert all(a["step"] < b["step"] for a, b in pairwise(lines))
     draw(lines, tmp_path / "curve.png")
