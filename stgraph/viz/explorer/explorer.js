@@ -341,7 +341,7 @@ const stgraphExplorer = (() => {
       element("div", { class: "stx-line" }, element("b", {}, "τ_sim"), sliderText, asRun), slider, groupsText);
     if (data.hasGraph && hasCommunities) controls.append(tau);
     const show = element("fieldset", { class: "stx-choice stx-toggles" }, element("legend", {}, "Tokens and edges"), toggle("kept", "kept"), toggle("dropped", "dropped"));
-    if (data.hasGraph) show.append(toggle("spatial", "spatial edges"), toggle("temporal", "temporal edges"), toggle("weak", "edges below τ_sim"));
+    if (data.hasGraph) show.append(toggle("spatial", "spatial edges"), toggle("temporal", "temporal edges"), toggle("weak", "below τ_sim"));
     if (images.length) show.append(toggle("pictures", "frame picture"));
     controls.append(show);
     if (data.hasGraph) controls.append(choice("Edge colour", "edgeColour", [["community", "as tokens"], ["kind", "kind"], ["weight", "weight"]], (edgeColour) => set({ edgeColour })));
