@@ -62,7 +62,7 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path, monkeypatch, capsys):
     command.main()
     first = json.loads(file.read_text())["times"]["rows"]
     assert list(first) == ["evs"]
-    assert "run this again to go on" in capsys.readouterr().err
+    assert "run this again to continue" in capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", asked)
     command.main()
     both = json.loads(file.read_text())["times"]["rows"]
