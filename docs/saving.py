@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-TOLERANCE = 1.5
-"""Mean difference of pixels, in grey levels, from which a picture counts as changed: above what JPEG does to it."""
+TOLERANCE = 0.5
+"""Mean difference of pixels, in grey levels, from which a picture counts as changed. Both pictures are compared as JPEG,
+so the same picture differs by 0; other versions of a font or of matplotlib differ a little."""
+
+changed: above what JPEG does to it."""
 
 changed: list[str] = []
 """Names of the pictures that were not what was stored."""
@@ -18,14 +21,16 @@ changed: list[str] = []
 
 def save(picture: Image.Image, path: Path) -> None:
     """Store a picture as JPEG, unless the same one is stored already."""
+    buffer = BytesIO()
+    picture.convert("RGB").save(buffer, "JPEG", quality=80, optimize=True)
     if path.is_file():
-        old = Image.open(path).convert("RGB")
-        if old.size == picture.size:
-            apart = np.abs(np.asarray(old, np.int16) - np.asarray(picture.convert("RGB"), np.int16))
+        old, new = (Image.open(file).convert("RGB") for file in (path, buffer))
+        if old.size == new.size:
+            apart = np.abs(np.asarray(old, np.int16) - np.asarray(new, np.int16))
             if apart.mean() < TOLERANCE:
                 return
     changed.append(path.name)
-    picture.convert("RGB").save(path, quality=80, optimize=True)
+    path.write_bytes(buffer.getvalue())
 
 
 def figure_picture(figure: Any, dpi: int) -> Image.Image:
