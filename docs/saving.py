@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 TOLERANCE = 0.5
-"""Mean difference of pixels, in grey levels, from which a picture counts as changed. Both pictures are compared as JPEG,
-so the same picture differs by 0; other versions of a font or of matplotlib differ a little."""
+"""Mean difference of pixels, in grey levels, from which a picture counts as changed.
 
-changed: above what JPEG does to it."""
+Both are compared as JPEG, so the same picture differs by 0. Other versions of a font or of matplotlib differ a little.
+"""
 
 changed: list[str] = []
 """Names of the pictures that were not what was stored."""
