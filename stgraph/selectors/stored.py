@@ -95,7 +95,7 @@ def load(make: Callable[..., Selection], folder: str | Path) -> Selection:
         )
         check(selection)
         if selection.digest != record["digest"]:
-            raise StgraphError("its digest does not match")
+            raise StgraphError(f"the selection in {name} does not match its digest; run compress again")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StgraphError(f"{name} holds no selection; give the --output folder of a compress run") from error
     except StgraphError:

@@ -193,7 +193,7 @@ def test_batch_is_the_mean_of_its_videos(name):
 def test_refusals():
     tokens = VideoTokens.from_grid(features(2, 3, 3, 8, seed=0))
     selection = STSimDiff()(tokens)
-    with pytest.raises(StgraphError, match="not of these 9"):
+    with pytest.raises(StgraphError, match="made from 18 tokens, got 9"):
         evaluate(tokens.take(torch.arange(9)), selection)
     with pytest.raises(StgraphError, match="events must be bool"):
         evaluate(tokens, selection, torch.zeros(3, dtype=torch.bool))
