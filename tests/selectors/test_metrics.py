@@ -7,13 +7,14 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from stgraph import Signals, StgraphError, STSimDiff, VideoTokens
 from stgraph.selectors import SELECTORS
 from stgraph.selectors import metrics as module
 from stgraph.selectors.metrics import columns, evaluate
+from stgraph.tokens import Grid
 
 from ..selectors.signals import random_signals
 from ..strategies import features, retentions, videos
@@ -23,6 +24,7 @@ MERGING = ("visionzip", "prumerge", "prumerge_plus", "framefusion", "fastvid", "
 
 @given(videos(), retentions)
 def test_equals_the_definition(tokens, retention):
+    assume(not tokens.separator.all())
     selection = STSimDiff(retention=retention)(tokens)
     visual = (~tokens.separator).nonzero()[:, 0]
     kept = [i for i in visual.tolist() if selection.mask[i]]
@@ -52,6 +54,7 @@ def test_equals_the_definition(tokens, retention):
 @given(videos(), retentions, st.sampled_from(MERGING))
 @settings(max_examples=60)
 def test_merged_features_are_what_covers(tokens, retention, name):
+    assume(not tokens.separator.all())
     selection = SELECTORS.build({"name": name, "retention": retention})(tokens, random_signals(tokens))
     quality = evaluate(tokens, selection)
     visual = (~tokens.separator).nonzero()[:, 0].tolist()
@@ -117,6 +120,13 @@ def test_keeping_everything_loses_nothing():
     assert quality.reconstruction_error == 0
     assert quality.event_recall == 1
     assert quality.frame_spread == pytest.approx(1)
+
+
+def test_a_video_of_separators_alone_cannot_be_measured():
+    coords, separator = torch.tensor([[0, -1, 0]]), torch.tensor([True])
+    tokens = VideoTokens(torch.ones(1, 1), coords, torch.tensor([0]), separator, (Grid(1, 1, 1),))
+    with pytest.raises(StgraphError, match="video 0 keeps no token, so nothing can be measured"):
+        evaluate(tokens, STSimDiff(retention=0.1)(tokens))
 
 
 def test_a_clip_of_zeros_is_covered_and_loses_nothing():
