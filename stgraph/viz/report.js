@@ -20,7 +20,7 @@
 
   // -- state: what is shown, kept in the address so that a view can be linked ------------------------------------------
 
-  const state = { mode: "kept", place: 0, hover: -1, token: -1, event: -1, playing: 0 };
+  const state = { mode: data.mode, place: 0, hover: -1, token: -1, event: -1, playing: 0 };
   const nearest = (frame) => {
     let best = 0;
     data.frames.forEach((entry, place) => {

@@ -12,6 +12,8 @@ from string import Template
 from typing import Any
 from uuid import uuid4
 
+import torch
+
 from ..community.partition import Partition
 from ..difference.base import Difference
 from ..difference.events import Event
@@ -19,19 +21,19 @@ from ..errors import StgraphError, check_number, readable
 from ..graph import SpatioTemporalGraph
 from ..selectors.metrics import Quality
 from ..selectors.selection import Selection
-from ..tokens import VideoTokens
+from ..tokens import Grid, VideoTokens
 from ..video import Video
 from .explorer import asset, explorer_data, json_for_script
 from .images import data_uri
 from .overlay import frame_sheet
-from .report_data import Run, one_video, viewer_data
+from .report_data import NO_FRAMES, Run, one_video, viewer_data
 from .report_text import card_list, escaped, lead_sentence, note_list, subset_note, table_sections, yaml_text
 
 
 def write_report(
     path: str | Path,
     *,
-    video: Video,
+    video: Video | None,
     tokens: VideoTokens,
     selection: Selection,
     graph: SpatioTemporalGraph | None = None,
@@ -51,7 +53,8 @@ def write_report(
 
     Args:
         path: of the file, replaced if it exists.
-        video: T frames of this one video.
+        video: T frames of this one video. None where only features are known, as for what a server selected: tokens are
+            then shown on grey.
         tokens: what was selected from, possibly a batch.
         selection: of these tokens.
         graph: of these tokens, with all its edges.
@@ -72,6 +75,8 @@ def write_report(
     check_number("video_index", video_index, at_least=0, below=tokens.num_videos, integer=True)
     if similarity_threshold is None and isinstance(given := selection.method.get("similarity_threshold"), (int, float)):
         similarity_threshold = float(given)
+    if video is None:
+        video = _grey_frames(tokens.grids[video_index])
     run = one_video(video, tokens, selection, graph, partition, difference, events, similarity_threshold, video_index)
     page = Template(_asset("html")).substitute(
         css=_asset("css"),
@@ -93,6 +98,12 @@ def write_report(
         versions=escaped(" · ".join(f"{name} {version}" for name, version in (versions or {}).items())),
     )
     _write(Path(path), page)
+
+
+def _grey_frames(grid: Grid) -> Video:
+    """Stands for frames that are not known: 16 × 16 pixels for each token."""
+    frames = torch.full((grid.frames, 3, 16 * grid.height, 16 * grid.width), 96, dtype=torch.uint8)
+    return Video(frames, torch.arange(grid.frames, dtype=torch.float64), notes=(NO_FRAMES,))
 
 
 def _explorer(run: Run) -> str:

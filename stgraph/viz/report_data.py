@@ -37,6 +37,9 @@ MAX_EVENTS = 200
 MIN_EVENT_SIZE = 3
 """Tokens of the smallest event that is listed; smaller ones are counted in one sentence."""
 
+NO_FRAMES = "The frames are not known: tokens are shown on grey, as if there were one frame a second."
+"""The note of a report whose frames are not known."""
+
 
 # -- what is shown ----------------------------------------------------------------------------------------------------
 
@@ -69,6 +72,11 @@ class Run:
         if frames <= MAX_FRAMES:
             return list(range(frames))
         return [int(t) for t in np.linspace(0, frames - 1, MAX_FRAMES).round()]
+
+    @property
+    def frames_known(self) -> bool:
+        """Whether the frames are those of the video, not grey ones in their place."""
+        return NO_FRAMES not in self.video.notes
 
     @property
     def retention(self) -> float | None:
@@ -200,6 +208,7 @@ def viewer_data(run: Run) -> dict[str, Any]:
         "weights": _weight_data(run),
         "events": [_event_data(event) for event in listed_events(run.events)],
         "start": _first_frame(run),
+        "mode": "kept" if run.frames_known else "verdicts",
     }
 
 

@@ -16,9 +16,10 @@ def lead_sentence(run: Run) -> str:
     """The text below the title: frames, tokens and separators before and after."""
     video, (frames, height, width) = run.video, run.grid
     visual, kept = _visual(run)
-    span = f"{float(video.timestamps[0]):.2f} to {float(video.timestamps[-1]):.2f} s"
+    first, last = (float(video.timestamps[t]) for t in (0, -1))
+    size = f" of {video.width} × {video.height} pixels, {first:.2f} to {last:.2f} s" if run.frames_known else ""
     text = (
-        f"{_many(frames, 'frame')} of {video.width} × {video.height} pixels, {span}. "
+        f"{_many(frames, 'frame')}{size}. "
         f"Of {_many(visual, 'token')} ({height} × {width} a frame) {kept:,} stay: {_percent(kept, visual)}."
     )
     separators = run.tokens.num_separators

@@ -30,8 +30,8 @@ def draw(
         typer.Option(
             "--kind",
             "-k",
-            help="explorer (a page), or graph, river, communities, dendrogram, barcode, events, filmstrip, difference, "
-            "kept, sizes, weights (a figure).",
+            help="explorer or report (pages), or graph, river, communities, dendrogram, barcode, events, filmstrip, "
+            "difference, kept, sizes, weights (a figure).",
         ),
     ] = "explorer",
     to: Annotated[

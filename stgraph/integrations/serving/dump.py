@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...app.draw import FEATURES
 from ...app.output import new_output
 from ...errors import StgraphError
 from ...graph import build_graph
@@ -62,7 +63,7 @@ class Dump:
             }
             selection.save(output.folder, extra)
             save_graph(output.folder, build_graph(tokens), None)
-            (output.folder / "features.safetensors").write_bytes(save({"features": tokens.features.cpu().contiguous()}))
+            (output.folder / FEATURES).write_bytes(save({"features": tokens.features.cpu().contiguous()}))
 
 
 def _digest(features: Tensor) -> str:

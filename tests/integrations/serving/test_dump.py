@@ -47,6 +47,24 @@ def test_explain_and_draw_read_it(dumped):
     assert page.stat().st_size > 10_000
 
 
+def test_the_report_of_a_request_is_that_of_its_selection(dumped):
+    _, folder, _, mask = dumped
+    drawn = CliRunner().invoke(app, ["draw", str(folder), "--kind", "report"])
+    assert drawn.exit_code == 0, drawn.output
+    page = (folder / "report.html").read_text()
+    assert "The frames are not known" in page
+    assert Selection.load(folder).digest in page
+    assert f"3 frames. Of 60 tokens (4 × 5 a frame) {int(mask.sum())} stay" in page
+
+
+def test_a_report_needs_the_features(dumped):
+    _, folder, *_ = dumped
+    (folder / "features.safetensors").unlink()
+    drawn = CliRunner().invoke(app, ["draw", str(folder), "--kind", "report"])
+    assert drawn.exit_code != 0
+    assert "holds no features" in str(drawn.exception)
+
+
 def test_the_same_video_is_written_once_and_a_full_disk_costs_no_answer(dumped, caplog):
     folder, _, features, mask = dumped
     selector = ServingSelector.from_overrides([], strict=True)
