@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .painting import Clip
 from .questions import VISIBLE
-from .script import DIRECTIONS
+from .script import DIRECTIONS, PLACES
 from .sprites import COLOURS, KINDS
 
 EVENTS = ("none", "flash", "enter", "leave", "fade", *(f"move {direction}" for direction in DIRECTIONS))
@@ -30,13 +30,15 @@ class Label(NamedTuple):
         classes: how many there are.
         weight: of its cross-entropy in the auxiliary loss.
         common: the class that nearly all tokens have, if there is one.
-        rare: how much that class counts in the cross-entropy; all others count 1.
+        rare: how much that class counts in the cross-entropy.
+        frequent: how much the class behind it counts, the most frequent of the others; all others count 1.
     """
 
     classes: int
     weight: float
     common: int | None = None
     rare: float = 1.0
+    frequent: float = 1.0
 
 
 LABELS = {
@@ -46,7 +48,10 @@ LABELS = {
     "subject": Label(len(KINDS) + 1, 0.6, len(KINDS), 0.05),
     "scene": Label(4, 0.3),
     "first": Label(2, 0.5, 0, 0.05),
-    "alike": Label(6, 0.5, 0, 0.05),
+    "alike": Label(6, 1.0, 0, 0.05, 0.3),
+    "origin": Label(len(PLACES) + 1, 0.3, len(PLACES), 0.1),
+    "across": Label(3, 0.7, 0, 0.05),
+    "down": Label(3, 0.7, 0, 0.05),
     "small": Label(2, 0.2, 0, 0.1),
     "frame": Label(64, 0.3),
 }
@@ -54,7 +59,9 @@ LABELS = {
 ``event`` tells what has happened to it, and ``subject`` names it again where something has: also at the tokens that an
 object has left. ``scene`` counts the shot boundaries so far. ``first`` marks the first token of each object, frame by
 frame and row by row: to count these is to count objects. ``alike`` is how many objects of this colour have been seen so
-far, this one with them, 5 for five and more; 0 is the background. ``frame`` is the number of the frame.
+far, this one with them, 5 for five and more; 0 is the background. ``origin`` is the cell of the frame in which the
+object was first seen. ``across`` and ``down`` tell whether the object is a token or more from there: 1 to the left or
+up, 2 to the right or down. ``frame`` is the number of the frame.
 """
 
 
@@ -68,6 +75,7 @@ def labels(clip: Clip) -> dict[str, Tensor]:
     found["kind"] += background
     found["subject"] += background
     found["colour"] += none
+    found["origin"] += len(PLACES)
     most, owner = shares.max(0)
     covered = most >= VISIBLE
     begins: dict[str, list[int]] = defaultdict(list)
@@ -81,6 +89,7 @@ def labels(clip: Clip) -> dict[str, Tensor]:
         if len(seen):
             found["first"].view(-1)[seen[0]] = 1
             begins[thing.colour].append(int(seen[0]))
+            _write_moves(found, here, shares[number])
         if thing.event is None:
             continue
         happened = here.clone()
@@ -103,6 +112,28 @@ def labels(clip: Clip) -> dict[str, Tensor]:
     return found
 
 
+def _write_moves(found: dict[str, Tensor], here: Tensor, shares: Tensor) -> None:
+    """Write the labels that compare where an object is with where it was first seen.
+
+    Args:
+        found: the labels so far, changed in place.
+        here: (T, h, w) bool, the tokens of the object, at least one.
+        shares: (T, h, w) how much of each token it covers.
+    """
+    grid = shares.shape[1]
+    mass, steps = shares.float(), torch.arange(grid) + 0.5
+    sums = mass.sum((1, 2)).clamp(min=1)
+    seen = here.flatten(1).any(1)
+    start = int(seen.nonzero()[0])
+    places = {"down": (mass.sum(2) @ steps) / sums, "across": (mass.sum(1) @ steps) / sums}
+    cells = [min(2, int(3 * float(place[start]) / grid)) for place in places.values()]
+    found["origin"][here] = 3 * cells[0] + cells[1]
+    for name, place in places.items():
+        far = place - place[start]
+        classes = (far <= -1).byte() + 2 * (far >= 1).byte()
+        found[name][here] = classes[:, None, None].expand_as(here)[here]
+
+
 class Auxiliary(nn.Module):
     """Linear layers that read the labels from hidden states; they are thrown away after training."""
 
@@ -120,6 +151,7 @@ class Auxiliary(nn.Module):
             counts, asked = torch.ones(label.classes), torch.ones_like(classes, dtype=torch.bool)
             if label.common is not None:
                 counts[label.common], asked = label.rare, classes != label.common
+                counts[(label.common + 1) % label.classes] = label.frequent
             total = total + label.weight * F.cross_entropy(rows, classes, counts)
             right[name] = float((rows.detach().argmax(1) == classes)[asked].float().mean()) if asked.any() else 1.0
         return total, right

@@ -81,16 +81,18 @@ def second(frame: int, script: Script) -> str:
     return f"{script.seconds(frame):.1f}"
 
 
-def ask(clip: Clip, *, most: int | None = None, each: int = 1) -> list[Question]:
+def ask(clip: Clip, *, most: int | None = None, each: int = 1, practice: bool = False) -> list[Question]:
     """Questions about a clip, drawn at random, with its name as the seed.
 
     Args:
         clip: asked about.
         most: questions of as many different types as can be; all that there are when None.
         each: most questions of a type where several things could be asked about.
+        practice: for training: also count objects of every colour, and ask which way objects came or went. The answers
+            to these are not balanced.
     """
     chance = random.Random(f"stgraph questions {clip.script.name}")
-    asker = _Asker(clip, chance)
+    asker = _Asker(clip, chance, practice)
     found: list[Question] = []
     for kind in TYPES:
         made = list(getattr(asker, kind)())
@@ -113,8 +115,8 @@ _RARE = {"small": 2, "flashed": 2, "entered": 3, "faded": 2, "moved": 4, "order"
 class _Asker:
     """Makes the questions of a clip, type by type."""
 
-    def __init__(self, clip: Clip, chance: random.Random) -> None:
-        self.script, self.chance = clip.script, chance
+    def __init__(self, clip: Clip, chance: random.Random, practice: bool = False) -> None:
+        self.script, self.chance, self.practice = clip.script, chance, practice
         # A small object between four tokens covers little of each: the one that shows most of it counts in any case.
         most = clip.shares.max((2, 3), keepdims=True)
         self.shown = (clip.shares >= VISIBLE) | ((clip.shares == most) & (most > 0))
@@ -198,10 +200,12 @@ class _Asker:
                 yield from self.made("small", text, thing.colour, list(COLOURS), self.tokens(thing.kind))
 
     def count(self) -> Iterator[Question]:
-        colour = self.script.counted
-        kinds = [thing.kind for _, thing in self.things if thing.colour == colour]
-        text, options = f"how many {colour} objects were there", ("1", "2", "3", "4")
-        yield Question("count", text, options, len(kinds) - 1, self.tokens(*kinds))
+        options = ("1", "2", "3", "4")
+        for colour in list(COLOURS) if self.practice else [self.script.counted]:
+            kinds = [thing.kind for _, thing in self.things if thing.colour == colour]
+            if 0 < len(kinds) <= len(options):
+                text = f"how many {colour} objects were there"
+                yield Question("count", text, options, len(kinds) - 1, self.tokens(*kinds))
 
     def cuts(self) -> Iterator[Question]:
         evidence = np.zeros_like(self.shown[0])
@@ -247,8 +251,11 @@ class _Asker:
 
     def direction(self) -> Iterator[Question]:
         opposite = {"left": "right", "right": "left", "up": "down", "down": "up"}
-        for _, thing in self.happened("move"):
-            right = str(thing.direction)
+        moves = [(thing, str(thing.direction)) for _, thing in self.happened("move")]
+        if self.practice:  # what enters comes from an edge, what leaves goes to one
+            moves += [(thing, opposite[str(thing.direction)]) for _, thing in self.happened("enter")]
+            moves += [(thing, str(thing.direction)) for _, thing in self.happened("leave")]
+        for thing, right in moves:
             text = f"which way did the {thing.kind} move"
             yield from self.made("direction", text, right, [opposite[right]], self.around(thing), options=2)
 

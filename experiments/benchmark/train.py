@@ -26,11 +26,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import model as small
+from .guides import GUIDES, SINK, Guided, all_alike
 from .labels import Auxiliary, labels
 from .painting import Clip, paint
 from .questions import Question, ask
 from .script import PLACES, Knobs, write_script
-from .sequence import END, IDS, VIDEO, logits, pack, prefix_ids, use_packed_attention
+from .sequence import END, IDS, VIDEO, Packed, logits, pack, prefix_ids, use_packed_attention
 from .sprites import COLOURS, KINDS
 from .tower import RUNS, encode
 
@@ -43,25 +44,32 @@ READ = (2, 3)
 AUXILIARY = 0.6
 """Weight of the auxiliary losses beside that of the questions; it falls to a quarter at the end."""
 
+GUIDING = 0.2
+"""Weight of the losses on attention; it falls to a quarter at the end too."""
+
 LAYERS = 6
 """Of the language model."""
 
 STAGES = (
-    (0.0, ((16, 96, 0.6), (8, 96, 0.4))),
-    (0.4, ((16, 128, 0.7), (16, 96, 0.3))),
+    (0.0, ((8, 128, 0.6), (16, 128, 0.4))),
+    (0.35, ((16, 128, 0.85), (8, 128, 0.15))),
     (0.85, ((16, 128, 0.85), (32, 128, 0.15))),
 )
 """From which share of the training on, clips of which (frames, side, share of the batches)."""
 
-BATCH = {(8, 96): 6, (16, 96): 4, (16, 128): 3, (32, 128): 2}
+BATCH = {(8, 128): 6, (16, 128): 3, (32, 128): 2}
 """(frames, side) -> clips of a batch."""
 
 QUESTIONS = 26
 """Most questions of a clip in a batch."""
 
 BALANCED = 0.24
-"""Share of the training from which on each type of question counts the same; before, the frequent ones count most:
-where things are, their names and colours."""
+"""Share of the training from a tower from which on each type of question counts the same; before, the frequent ones
+count most: where things are, their names and colours. Training from a checkpoint has that behind it."""
+
+
+HARD = {"count": 3.0, "direction": 2.0}
+"""Types that count more than the others in the loss: they are learnt last."""
 
 
 def deepen(model: Any, start: Path) -> None:
@@ -184,12 +192,14 @@ def stage(share: float, chance: random.Random) -> Knobs:
     )
 
 
-def shown(model: Any, name: str, knobs: Knobs, each: int) -> tuple[Tensor, list[Question], Clip]:
+def shown(
+    model: Any, name: str, knobs: Knobs, each: int, practice: bool = False
+) -> tuple[Tensor, list[Question], Clip]:
     """The tokens of a clip, its questions, and the clip."""
     clip = paint(write_script(name, knobs))
     with torch.no_grad(), small.autocast():
         tokens = encode(model, torch.from_numpy(clip.frames))
-    return tokens.bfloat16(), ask(clip, each=each), clip
+    return tokens.bfloat16(), ask(clip, each=each, practice=practice), clip
 
 
 def answered(questions: Sequence[Question], rows: Tensor) -> list[bool]:
@@ -218,7 +228,8 @@ class Trainer:
 
     Attributes:
         model: in training; its tower is frozen.
-        state: ``step``, ``clips`` that were painted, ``seconds`` of training, and moving averages in ``seen``.
+        state: ``step``, ``clips`` that were painted, ``seconds`` of training, moving averages in ``seen``,
+            and whether it began from a tower, ``fresh``.
     """
 
     def __init__(
@@ -235,6 +246,7 @@ class Trainer:
         self.hidden: dict[int, Tensor] = {}
         for number in READ:
             self.model.model.language_model.layers[number].register_forward_hook(self._note(number))
+        self.guided = {name: Guided(self.model, guide) for name, guide in GUIDES.items()}
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.trained += self.auxiliary.parameters()
         groups = [
@@ -242,7 +254,7 @@ class Trainer:
             {"params": [parameter for parameter in self.trained if parameter.ndim < 2], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95))
-        self.state: dict[str, Any] = {"step": 0, "clips": 0, "seconds": 0.0, "seen": {}}
+        self.state: dict[str, Any] = {"step": 0, "clips": 0, "seconds": 0.0, "seen": {}, "fresh": start is None}
         self._pool: dict[tuple[int, int, int], list[Example]] = defaultdict(list)
         if self.path.exists():
             saved = torch.load(self.path)
@@ -294,12 +306,13 @@ class Trainer:
                 auxiliary(self.hidden.pop(number)[:, : packed.prefix][:, visual].flatten(0, 1), truth)
                 for number, auxiliary in zip(READ, self.auxiliary, strict=True)
             ]
+            guided = self._guide([told for *_, told in batch], packed, visual, questions)
         aside = sum(loss for loss, _ in read) / len(read)
         ending = F.cross_entropy(after, torch.full_like(packed.answers, END))
         each = F.cross_entropy(rows, packed.answers, reduction="none")
         loss = (each * self._weights(flat)).mean() + 0.05 * ending
         value = float(loss.detach())
-        loss = loss + AUXILIARY * (1 - 0.75 * self.share) * aside
+        loss = loss + (1 - 0.75 * self.share) * (AUXILIARY * aside + GUIDING * sum(guided.values()))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
@@ -309,11 +322,48 @@ class Trainer:
             seen[question.type] = 0.99 * seen.get(question.type, 0.0) + 0.01 * correct
         for name, correct in read[-1][1].items():
             seen[f"label {name}"] = 0.98 * seen.get(f"label {name}", correct) + 0.02 * correct
+        for name, lost in guided.items():
+            now = float(lost.detach())
+            seen[f"guide {name}"] = 0.98 * seen.get(f"guide {name}", now) + 0.02 * now
         seen["loss"] = 0.98 * seen.get("loss", value) + 0.02 * value
         self.state["step"] += 1
         self.state["seconds"] += time.monotonic() - begun
         far = {key: self.state[key] for key in ("step", "clips", "seconds")}
         return far | {"rate": rate, "frames": knobs.frames} | {key: round(value, 3) for key, value in seen.items()}
+
+    def _guide(
+        self,
+        told: Sequence[dict[str, Tensor]],
+        packed: Packed,
+        visual: Tensor,
+        questions: Sequence[Sequence[Question]],
+    ) -> dict[str, Tensor]:
+        """The losses on attention, by the name of the guide."""
+        columns, length = visual.nonzero()[:, 0], packed.embeddings.shape[1]
+        marks = iter(packed.asked[:, 1].tolist())
+        counted = [[(next(marks), question) for question in asked] for asked in questions]
+        losses = {}
+        for name, guided in self.guided.items():
+            rows, targets = [], []
+            for truth, asked in zip(told, counted, strict=True):
+                row, looked = guided.guide.target(truth)
+                row = columns[row]
+                if name == "alike":
+                    # "how many red objects were there": the colour is four words before the mark.
+                    named = [
+                        (mark - 4, question.text.split()[2]) for mark, question in asked if question.type == "count"
+                    ]
+                    colours = torch.tensor([list(COLOURS).index(colour) for _, colour in named], dtype=torch.long)
+                    row = torch.cat([row, torch.tensor([column for column, _ in named], dtype=torch.long)])
+                    looked = torch.cat([looked, all_alike(truth, colours)])
+                target = torch.zeros(len(row), length)
+                target[:, columns] = looked.float()
+                if name == "alike":
+                    target[:, SINK] = 1
+                rows.append(row)
+                targets.append(target / target.sum(1, keepdim=True))
+            losses[name] = guided.loss(rows, targets)
+        return losses
 
     def _note(self, number: int) -> Callable[..., None]:
         """A hook that keeps what a layer gives."""
@@ -325,10 +375,11 @@ class Trainer:
 
     def _weights(self, questions: Sequence[Question]) -> Tensor:
         """(A,) of the questions in the loss, 1 on average."""
-        if self.share < BALANCED:
+        if self.state["fresh"] and self.share < BALANCED:
             return torch.ones(len(questions))
         counts = Counter(question.type for question in questions)
-        return torch.tensor([len(questions) / len(counts) / counts[question.type] for question in questions])
+        weights = torch.tensor([HARD.get(question.type, 1.0) / counts[question.type] for question in questions])
+        return weights / weights.mean()
 
     def _examples(self, knobs: Knobs, chance: random.Random) -> list[Example]:
         """A batch; each clip is shown twice, some steps apart, because painting and encoding take a while."""
@@ -336,8 +387,7 @@ class Trainer:
         held = self._pool[knobs.frames, knobs.side, knobs.fps]
         again = [held.pop(chance.randrange(len(held))) for _ in range(count // 2)] if len(held) > 12 else []
         names = [f"train {self.seed} {number} {which}" for which in range(count - len(again))]
-        each = 4 if self.share < BALANCED else 2
-        painted = [shown(self.model, name, knobs, each) for name in names]
+        painted = [shown(self.model, name, knobs, 4, practice=True) for name in names]
         fresh = [(tokens, questions, labels(clip)) for tokens, questions, clip in painted]
         held += fresh
         self.state["clips"] += len(fresh)
@@ -350,11 +400,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=52.5, help="of training in all, earlier calls included")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tower", type=Path, default=RUNS / "tower.pt")
     parser.add_argument("--start", type=Path, help="folder of a checkpoint to start from, of as many layers or fewer")
     parser.add_argument("--run", type=Path, default=RUNS / "train")
     told = parser.parse_args(arguments)
-    torch.set_num_threads(1)
+    torch.set_num_threads(told.threads)
     told.run.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(told.tower, told.run, seed=told.seed, rate=told.rate, minutes=told.minutes, start=told.start)
     stopped: list[int] = []

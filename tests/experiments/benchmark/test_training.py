@@ -10,12 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from experiments.benchmark import guides, tower, train
 from experiments.benchmark import model as small
-from experiments.benchmark import tower, train
 from experiments.benchmark.answering import Reader
 from experiments.benchmark.labels import EVENTS, LABELS, Auxiliary, labels
 from experiments.benchmark.painting import paint
-from experiments.benchmark.questions import VISIBLE
+from experiments.benchmark.questions import VISIBLE, ask
 from experiments.benchmark.script import Knobs, write_script
 from experiments.benchmark.sequence import IDS
 from experiments.benchmark.similarity import describe, small_tokens, teacher_tokens
@@ -110,8 +110,7 @@ def test_stages_follow_the_clock() -> None:
     import random
 
     chance = random.Random(0)
-    assert {train.stage(0.0, chance).side for _ in range(30)} == {96}
-    assert 128 in {train.stage(0.7, chance).side for _ in range(30)}
+    assert {train.stage(0.0, chance).frames for _ in range(60)} == {8, 16}
     assert 32 not in {train.stage(0.7, chance).frames for _ in range(60)}
     assert 32 in {train.stage(0.95, chance).frames for _ in range(60)}
 
@@ -177,6 +176,80 @@ def test_labels_count_objects_and_shots() -> None:
             assert int(earlier) == (frame * 8 + y) * 8 + x
 
 
+def test_labels_tell_where_objects_came_from() -> None:
+    moved = 0
+    for number in range(12):
+        script = write_script(f"moves {number}", Knobs(motion=0))
+        found = labels(paint(script))
+        for _, thing in script.things:
+            mine = found["kind"] == KINDS.index(thing.kind)
+            if not mine.any():
+                continue
+            if thing.event in (None, "flash", "fade"):  # it stands still, but for the shaking of the camera
+                assert set(found["origin"][mine].tolist()) == {thing.place}
+                assert not found["across"][mine].any()
+                assert not found["down"][mine].any()
+            if thing.event == "move":
+                later = mine.clone()
+                later[: thing.last] = False
+                if not later.any() or not mine[: thing.first].any():
+                    continue
+                assert set(found["origin"][mine].tolist()) == {thing.place}
+                along, across = ("across", "down") if thing.direction in ("left", "right") else ("down", "across")
+                assert set(found[along][later].tolist()) == {1 if thing.direction in ("left", "up") else 2}
+                assert not found[across][later].any()
+                moved += 1
+    assert moved > 5
+
+
+def test_guided_heads_look_where_objects_begin() -> None:
+    truth = labels(paint(write_script("guides 1", Knobs())))
+    kind, first = truth["kind"].flatten(), truth["first"].flatten()
+    rows, looked = guides.begin_of_object(truth)
+    assert 0 < len(rows) <= guides.ROWS
+    for row, there in zip(rows.tolist(), looked, strict=True):
+        same = (kind == kind[row]).nonzero()[:, 0]
+        wanted = [n for n in same.tolist() if n // 64 == int(same[0]) // 64 and n <= row]
+        assert there.nonzero()[:, 0].tolist() == wanted
+    rows, looked = guides.objects_alike(truth)
+    assert looked.sum(1).clamp(max=5).tolist() == truth["alike"].flatten()[rows].tolist()
+    assert not looked[:, first == 0].any()
+    colours = torch.arange(len(COLOURS))
+    every = guides.all_alike(truth, colours)
+    assert every.sum(1).tolist() == [int((first.bool() & (truth["colour"].flatten() == c)).sum()) for c in colours]
+
+
+def test_the_loss_on_attention_is_that_of_the_head_s_attention() -> None:
+    model = small.build(3, layers=2)
+    model.model.language_model.config._attn_implementation = "eager"
+    guided = guides.Guided(model, guides.Guide(1, 2, guides.objects_alike))
+    ids = torch.randint(10, 60, (2, 9), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        chances = model(input_ids=ids, output_attentions=True).attentions[1][:, 2]
+        rows = [torch.tensor([4, 8]), torch.tensor([6])]
+        targets = [torch.zeros(2, 9), torch.zeros(1, 9)]
+        targets[0][0, [0, 3]], targets[0][1, 8], targets[1][0, [1, 2, 5, 6]] = 0.5, 1.0, 0.25
+        loss = guided.loss(rows, targets)
+    wanted = [
+        -torch.xlogy(target, chances[n, row]).sum(1).mean()
+        for n, (row, target) in enumerate(zip(rows, targets, strict=True))
+    ]
+    torch.testing.assert_close(loss, torch.stack(wanted).mean())
+
+
+def test_practice_asks_about_every_colour_and_every_way() -> None:
+    asked = [question for n in range(20) for question in ask(paint(write_script(f"practice {n}", Knobs())), each=9)]
+    more = [
+        question
+        for n in range(20)
+        for question in ask(paint(write_script(f"practice {n}", Knobs())), each=9, practice=True)
+    ]
+    for kind in ("count", "direction"):
+        few, many = ({(q.text, q.word) for q in each if q.type == kind} for each in (asked, more))
+        assert few < many
+    assert {q.word for q in more if q.type == "count"} == {"1", "2", "3", "4"}
+
+
 def test_common_classes_count_less() -> None:
     read = Auxiliary(8)
     hidden = torch.randn(50, 8)
@@ -188,6 +261,7 @@ def test_common_classes_count_less() -> None:
         weight = torch.ones(LABELS[name].classes)
         if LABELS[name].common is not None:
             weight[LABELS[name].common] = LABELS[name].rare
+            weight[(LABELS[name].common + 1) % LABELS[name].classes] = LABELS[name].frequent
         picked, each = rows[range(50), truth[name].long()], weight[truth[name].long()]
         wanted = wanted + float(-(picked * each).sum() / each.sum()) * LABELS[name].weight
         chosen, asked = (
