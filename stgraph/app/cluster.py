@@ -117,7 +117,7 @@ def compress_on_ray(
         listed = [{"place": place, "path": str(path)} for place, path in enumerate(paths)]
         rows = data.from_items(listed, override_num_blocks=len(paths))
         options: dict[str, Any] = {"num_cpus": resources.cpus, "num_gpus": resources.gpus}
-        options["compute"] = data.ActorPoolStrategy(size=workers)
+        options["compute"] = data.ActorPoolStrategy(size=min(workers, len(paths)))  # Ray warns of more than have work
         done = rows.map(_Compressor, fn_constructor_args=(config, allow_corrupt), **options)
         for row in done.iter_rows():
             yield row["place"], pickle.loads(row["outcome"])
