@@ -80,7 +80,9 @@ def write(outcomes: Outcomes, page: Path, split: str) -> list[str]:
     parts = [HEAD, _measured(outcomes, model, split), "## Six answers\n"]
     parts.append("\n".join(f"{number}. {_answer(reports, name)}" for number, name in enumerate(SIX, start=1)) + "\n")
     for name, each in reports.items():
-        parts.append(each.text(f"figures/{name}.png", f"python -m experiments.studies {name} split={_split_of(name, split)}"))
+        parts.append(
+            each.text(f"figures/{name}.png", f"python -m experiments.studies {name} split={_split_of(name, split)}")
+        )
     if missing:
         parts.append("## Not measured\n\n" + "\n".join(f"- {text}" for text in missing) + "\n")
     try:

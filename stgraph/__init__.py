@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # what type checkers and documentation read; the table below is what runs
     from .app.ask import Answer as Answer
     from .app.ask import VideoQA as VideoQA
+    from .app.config import preset as preset
     from .app.many import Outcome as Outcome
     from .app.many import compress_many as compress_many
     from .community.partition import Partition as Partition
@@ -72,6 +73,7 @@ _EXPORTS = {
     "stream": "selectors.streaming",
     "Answer": "app.ask",
     "VideoQA": "app.ask",
+    "preset": "app.config",
 }
 
 __all__ = ["__version__", *_EXPORTS]

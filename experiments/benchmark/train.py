@@ -1,7 +1,7 @@
 """Train the language model of the small video LLM, on full tokens only; the tower is frozen.
 
     python -m experiments.benchmark.train --minutes 90
-    python -m experiments.benchmark.train --minutes 90 --start CHECKPOINT
+    python -m experiments.benchmark.train --minutes 90 --start CHECKPOINT --processes 2
 
 The same command continues from the last saved state, after any interruption. Short clips come first, long ones later.
 Beside the answers, the model learns the labels of each visual token (see :mod:`.labels`), through linear layers that
@@ -13,11 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import random
 import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -228,15 +230,27 @@ class Trainer:
 
     Attributes:
         model: in training; its tower is frozen.
+        rank: which of ``processes`` processes this is. All have the same weights, and clips of their own.
         state: ``step``, ``clips`` that were painted, ``seconds`` of training, moving averages in ``seen``,
             and whether it began from a tower, ``fresh``.
     """
 
     def __init__(
-        self, tower: Path, run: Path, *, seed: int, rate: float, minutes: float, start: Path | None = None
+        self,
+        tower: Path,
+        run: Path,
+        *,
+        seed: int,
+        rate: float,
+        minutes: float,
+        start: Path | None = None,
+        rank: int = 0,
+        processes: int = 1,
     ) -> None:
         """Begin with a trained tower or with the checkpoint ``start``, or continue with what ``run`` holds."""
         self.seed, self.rate, self.seconds = seed, rate, 60 * minutes
+        self.rank, self.processes = rank, processes
+        torch.manual_seed(seed)
         self.path = run / "state.pt"
         self.model = small.build(seed, layers=LAYERS)
         self.model.model.visual.requires_grad_(False)
@@ -294,6 +308,8 @@ class Trainer:
             group["lr"] = rate
         chance = random.Random(f"stgraph training {self.seed} {number}")
         knobs = stage(self.share, chance)
+        if self.rank:
+            chance = random.Random(f"stgraph training {self.seed} {number} {self.rank}")
         batch = self._examples(knobs, chance)
         questions = [chance.sample(asked, min(len(asked), QUESTIONS)) for _, asked, _ in batch]
         flat = [question for asked in questions for question in asked]
@@ -315,6 +331,8 @@ class Trainer:
         loss = loss + (1 - 0.75 * self.share) * (AUXILIARY * aside + GUIDING * sum(guided.values()))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if self.processes > 1:
+            self._average()
         torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.optimizer.step()
         seen = self.state["seen"]
@@ -330,6 +348,26 @@ class Trainer:
         self.state["seconds"] += time.monotonic() - begun
         far = {key: self.state[key] for key in ("step", "clips", "seconds")}
         return far | {"rate": rate, "frames": knobs.frames} | {key: round(value, 3) for key, value in seen.items()}
+
+    def _average(self) -> None:
+        """Replace the gradients by their mean over all processes."""
+        import torch.distributed as distributed
+
+        given = [parameter.grad for parameter in self.trained if parameter.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in given]) / self.processes
+        distributed.all_reduce(flat)
+        for gradient, part in zip(given, flat.split([gradient.numel() for gradient in given]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def agree(self, stop: bool) -> bool:
+        """Whether any process was asked to stop; the clocks of all are set alike, so that all take the same steps."""
+        if self.processes > 1:
+            import torch.distributed as distributed
+
+            told = torch.tensor([float(stop), self.state["seconds"]], dtype=torch.float64)
+            distributed.all_reduce(told, distributed.ReduceOp.MAX)
+            stop, self.state["seconds"] = bool(told[0]), float(told[1])
+        return stop
 
     def _guide(
         self,
@@ -386,7 +424,8 @@ class Trainer:
         count, number = BATCH[knobs.frames, knobs.side], self.state["step"]
         held = self._pool[knobs.frames, knobs.side, knobs.fps]
         again = [held.pop(chance.randrange(len(held))) for _ in range(count // 2)] if len(held) > 12 else []
-        names = [f"train {self.seed} {number} {which}" for which in range(count - len(again))]
+        first = self.rank * count
+        names = [f"train {self.seed} {number} {which}" for which in range(first, first + count - len(again))]
         painted = [shown(self.model, name, knobs, 4, practice=True) for name in names]
         fresh = [(tokens, questions, labels(clip)) for tokens, questions, clip in painted]
         held += fresh
@@ -400,22 +439,68 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=52.5, help="of training in all, earlier calls included")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1, help="each has clips of its own; gradients are averaged")
     parser.add_argument("--tower", type=Path, default=RUNS / "tower.pt")
     parser.add_argument("--start", type=Path, help="folder of a checkpoint to start from, of as many layers or fewer")
     parser.add_argument("--run", type=Path, default=RUNS / "train")
     told = parser.parse_args(arguments)
-    torch.set_num_threads(told.threads)
     told.run.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(told.tower, told.run, seed=told.seed, rate=told.rate, minutes=told.minutes, start=told.start)
+    if told.processes == 1:
+        _train(0, told)
+        return
+    (told.run / MEETING).unlink(missing_ok=True)
+    spawning: Any = torch.multiprocessing
+    context = spawning.start_processes(_train, (told,), told.processes, join=False)
+
+    def forward(number: int, _frame: object) -> None:
+        for process in context.pids():
+            os.kill(process, number)
+
+    with _handled(forward):
+        while not context.join():
+            pass
+
+
+MEETING = "meeting"
+"""The file by which the processes of a run find each other."""
+
+
+@contextmanager
+def _handled(handler: Callable[[int, Any], object]) -> Iterator[None]:
+    """Handle the signals that ask to stop."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def _train(rank: int, told: argparse.Namespace) -> None:
+    """One process of a run; the first one writes."""
+    torch.set_num_threads(1)
+    if told.processes > 1:
+        import torch.distributed as distributed
+
+        meeting = f"file://{(told.run / MEETING).resolve()}"
+        distributed.init_process_group("gloo", meeting, rank=rank, world_size=told.processes)
+    trainer = Trainer(
+        told.tower,
+        told.run,
+        seed=told.seed,
+        rate=told.rate,
+        minutes=told.minutes,
+        start=told.start,
+        rank=rank,
+        processes=told.processes,
+    )
     stopped: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda *_: stopped.append(1)) for number in (signal.SIGINT, signal.SIGTERM)
-    }
     saved = checked = time.monotonic()
-    with (told.run / "log.jsonl").open("a") as log:
-        while trainer.share < 1 and not stopped:
+    with _handled(lambda *_: stopped.append(1)), (told.run / "log.jsonl").open("a") as log:
+        while not trainer.agree(bool(stopped)) and trainer.share < 1:
             line = trainer.step()
+            if rank:
+                continue
             if line["step"] % 20 == 0:
                 log.write(json.dumps(line) + "\n")
                 log.flush()
@@ -427,10 +512,11 @@ def main(arguments: list[str] | None = None) -> None:
                 log.write(json.dumps({"step": line["step"], "validation": found}) + "\n")
                 small.save(trainer.model, told.run / "checkpoint")
                 checked = time.monotonic()
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    trainer.keep()
-    small.save(trainer.model, told.run / "checkpoint")
+    if not rank:
+        trainer.keep()
+        small.save(trainer.model, told.run / "checkpoint")
+    if told.processes > 1:
+        distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import StgraphError, nearest
+from ..errors import StgraphError, check_choice, nearest
 from ..registry import registry
+from .config_file import load_config, presets
 
 if TYPE_CHECKING:
     from ..encoders import Encoder
@@ -94,6 +95,20 @@ def resolve(overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None
     for error in refused.values():
         raise error
     return config
+
+
+def preset(name: str, **changes: Any) -> Selector:
+    """The selector of a configuration that ships with stgraph, such as ``preset("tuned", retention=0.1)``.
+
+    Args:
+        name: one of :func:`stgraph.app.config_file.presets`.
+        changes: settings that replace those of the preset.
+
+    Raises:
+        StgraphError: no such preset, or as :func:`resolve`.
+    """
+    check_choice("preset", name, presets())
+    return resolve(base={**load_config(name), **changes}).selector()
 
 
 def resolve_all(

@@ -1,29 +1,44 @@
-"""The YAML file of a configuration: plain data, without code and without keys given twice."""
+"""The YAML file of a configuration: plain data, without code and without keys given twice. Some ship by name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ..errors import StgraphError, readable
 
 
+def presets() -> list[str]:
+    """Names of the configurations that ship with stgraph; docs/studies.md has the evidence for each."""
+    files = resources.files("stgraph.app").joinpath("presets").iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
 def load_config(path: str | Path) -> dict[str, Any]:
-    """The plain data of a YAML configuration file.
+    """The plain data of a YAML configuration file, or of a preset.
+
+    Args:
+        path: of the file; or one of :func:`presets`, where no such file exists.
 
     Raises:
-        StgraphError: no such file, not a YAML mapping, a key that is given twice, or one that holds itself.
+        StgraphError: no such file and no such preset, not a YAML mapping, a key that is given twice, or one that holds itself.
     """
     import yaml
 
     path, name = Path(path), readable(path)
+    known = presets()
     try:
-        data = yaml.load(path.read_text("utf-8"), _loader())  # a safe loader that refuses keys given twice
+        source: Any = path
+        if str(path) in known and not path.exists():
+            source = resources.files("stgraph.app").joinpath("presets", f"{path}.yaml")
+        data = yaml.load(source.read_text("utf-8"), _loader())  # a safe loader that refuses keys given twice
         _check_plain(data)
     except FileNotFoundError as error:
-        raise StgraphError(f"there is no configuration file {name}") from error
+        shipped = f"; by name there are: {', '.join(known)}" if known else ""
+        raise StgraphError(f"there is no configuration file {name}{shipped}") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise StgraphError(f"{name} is not a YAML file of settings: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):

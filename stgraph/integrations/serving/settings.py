@@ -10,6 +10,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...app.config_file import presets
 from ...errors import StgraphError
 from .contract import ServingSelector
 
@@ -32,8 +33,8 @@ class Settings:
     def from_environment(cls, name: str) -> Settings:
         """Read the variables ``name``, ``name_STRICT`` and ``name_DUMP``.
 
-        The first holds overrides as on the command line (``selector=simdiff community=leiden``), or the path of a YAML
-        file.
+        The first holds overrides as on the command line (``selector=simdiff community=leiden``), the path of a YAML
+        file, or the name of a preset.
 
         Raises:
             StgraphError: what they say cannot be served; the sentence names the variable.
@@ -49,7 +50,7 @@ class Settings:
                 raise StgraphError(f"{name}_DUMP={dump} is no folder to write into: {error.strerror}") from error
         text = os.environ.get(name, "").strip()
         try:
-            if text.endswith((".yaml", ".yml")) and "=" not in text:
+            if text in presets() or (text.endswith((".yaml", ".yml")) and "=" not in text):
                 selector = ServingSelector.from_file(text, strict=_YES[strict])
             else:
                 selector = ServingSelector.from_overrides(_words(text), strict=_YES[strict])

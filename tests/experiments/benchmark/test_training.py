@@ -106,6 +106,33 @@ def test_training_goes_on_where_it_stopped(towered: Path, tmp_path: Path) -> Non
     assert size < 20e6
 
 
+@pytest.mark.slow
+def test_two_processes_train_one_model(towered: Path, tmp_path: Path) -> None:
+    told = ["--tower", str(towered / "tower.pt"), "--run", str(tmp_path), "--processes", "2", "--minutes"]
+    train.main([*told, "0.05"])
+    first = torch.load(tmp_path / "state.pt")["state"]
+    train.main([*told, str(first["seconds"] / 60 + 0.05)])
+    second = torch.load(tmp_path / "state.pt")["state"]
+    assert second["step"] > first["step"] >= 1
+    assert second["clips"] > first["clips"]
+
+
+def test_gradients_are_averaged_over_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    import torch.distributed as distributed
+
+    other = torch.arange(6.0)
+    monkeypatch.setattr(distributed, "all_reduce", lambda flat: flat.add_(other / 2))
+    one, two = torch.nn.Parameter(torch.zeros(2, 2)), torch.nn.Parameter(torch.zeros(2))
+    one.grad, two.grad = torch.ones(2, 2), torch.full((2,), 3.0)
+    unused = torch.nn.Parameter(torch.zeros(3))
+    trainer = SimpleNamespace(trained=[one, unused, two], processes=2)
+    train.Trainer._average(trainer)  # type: ignore[arg-type]
+    assert one.grad.tolist() == [[0.5, 1.0], [1.5, 2.0]]
+    assert two.grad.tolist() == [3.5, 4.0]
+
+
 def test_stages_follow_the_clock() -> None:
     import random
 
