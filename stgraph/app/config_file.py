@@ -24,7 +24,8 @@ def load_config(path: str | Path) -> dict[str, Any]:
         path: of the file; or one of :func:`presets`, where no such file exists.
 
     Raises:
-        StgraphError: no such file and no such preset, not a YAML mapping, a key that is given twice, or one that holds itself.
+        StgraphError: no such file and no such preset, not a YAML mapping, a key that is given twice, or one that holds
+            itself.
     """
     import yaml
 

@@ -16,8 +16,9 @@ Overrides = Annotated[
 ]
 
 ConfigFile = Annotated[
-    Optional[Path], typer.Option("--config", "-c", help="YAML file with settings, or the name of a preset.")
-]  # noqa: UP045
+    Optional[Path],  # noqa: UP045
+    typer.Option("--config", "-c", help="YAML file with settings, or the name of a preset."),
+]
 EventsFile = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--events", help="File of known events (.events.json), as `stgraph sample` writes it."),
