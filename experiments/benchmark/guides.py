@@ -1,4 +1,4 @@
-"""Auxiliary losses on attention in training: two heads are taught which tokens to look at.
+"""Auxiliary losses on attention in training: three heads are taught which tokens to look at.
 
 To count objects, a head must look at the first token of each of them, some three among a thousand. To see a movement,
 it must find the object in an earlier frame. From answers alone neither was learnt in 13,000 clips.
@@ -6,12 +6,13 @@ it must find the object in an earlier frame. From answers alone neither was lear
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from .questions import Question
 from .sprites import COLOURS, KINDS
 
 ROWS = 64
@@ -27,12 +28,21 @@ class Guide(NamedTuple):
     Attributes:
         layer: counted from 0.
         head: counted from 0.
-        target: from the labels of a clip to (R,) tokens and (R, N) bool, the tokens that each of them looks at.
+        tokens: from the labels of a clip to (R,) tokens and (R, N) bool, the tokens that each of them looks at; None
+            where only words look.
+        word: from the labels and a question to (N,) bool, the tokens that one word of the question looks at; None for
+            questions that this head has nothing to do with.
+        place: of that word, counted from the end of the question, 1 for the last one.
+        sink: whether it also looks at the first column of the sequence, as much as at one token: so the output of a
+            counting head tells how many there are.
     """
 
     layer: int
     head: int
-    target: Callable[[Truth], tuple[Tensor, Tensor]]
+    tokens: Callable[[Truth], tuple[Tensor, Tensor]] | None = None
+    word: Callable[[Truth, Question], Tensor | None] | None = None
+    place: int = 1
+    sink: bool = False
 
 
 def _some(preferred: Tensor, others: Tensor) -> Tensor:
@@ -60,16 +70,28 @@ def objects_alike(truth: Truth) -> tuple[Tensor, Tensor]:
     return rows, (colour[rows, None] == colour) & first & (torch.arange(len(colour)) <= rows[:, None])
 
 
-def all_alike(truth: Truth, colours: Tensor) -> Tensor:
-    """(R, N) bool, the first tokens of all objects of each of (R,) colours."""
-    return (truth["colour"].flatten() == colours[:, None]) & truth["first"].flatten().bool()
+def counted(truth: Truth, question: Question) -> Tensor | None:
+    """The colour in "how many red objects were there" looks at the first token of each object of that colour."""
+    if question.type != "count":
+        return None
+    colour = list(COLOURS).index(question.text.split()[2])
+    return (truth["colour"].flatten() == colour) & truth["first"].flatten().bool()
 
 
-GUIDES = {"begin": Guide(1, 5, begin_of_object), "alike": Guide(3, 5, objects_alike)}
-"""The second one also holds for the names of colours in questions that count."""
+def displaced(truth: Truth, question: Question) -> Tensor | None:
+    """The object in "which way did the star move" looks at its tokens that are away from where it was first seen."""
+    if question.type != "direction":
+        return None
+    mine = truth["kind"].flatten() == KINDS.index(question.text.split()[4])
+    found = mine & ((truth["across"] > 0) | (truth["down"] > 0)).flatten()
+    return found if bool(found.any()) else None
 
-SINK = 0
-"""Column that a counting head also looks at, as much as at one object: so its output tells how many there are."""
+
+GUIDES = {
+    "begin": Guide(1, 5, begin_of_object),
+    "alike": Guide(3, 5, objects_alike, counted, 4, sink=True),
+    "moved": Guide(4, 5, None, displaced, 2),
+}
 
 
 class Guided:
@@ -89,8 +111,34 @@ class Guided:
         hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
         self._seen = hidden, kwargs["position_embeddings"]
 
+    def targets(
+        self, truth: Truth, columns: Tensor, length: int, asked: Sequence[tuple[int, Question]]
+    ) -> tuple[Tensor, Tensor]:
+        """(R,) columns of a clip's sequence, and (R, S) how much each of them looks at every column.
+
+        Args:
+            truth: the labels of the clip.
+            columns: (N,) of its visual tokens.
+            length: S of the sequence.
+            asked: column of the mark behind each question, and the question.
+        """
+        rows, looked = [], []
+        if self.guide.tokens is not None:
+            tokens, seen = self.guide.tokens(truth)
+            rows += columns[tokens].tolist()
+            looked += list(seen)
+        for mark, question in asked:
+            if self.guide.word is not None and (seen_by_word := self.guide.word(truth, question)) is not None:
+                rows.append(mark - self.guide.place)
+                looked.append(seen_by_word)
+        target = torch.zeros(len(rows), length)
+        if rows:
+            target[:, columns] = torch.stack(looked).float()
+        target[:, 0] = float(self.guide.sink)
+        return torch.tensor(rows, dtype=torch.long), target / target.sum(1, keepdim=True)
+
     def loss(self, rows: list[Tensor], targets: list[Tensor]) -> Tensor:
-        """Cross-entropy between where the head looks and where it should, over (R,) columns of each clip.
+        """Cross-entropy between where the head looks and where it should; 0 where nothing looks.
 
         Args:
             rows: for each clip (R,) columns of the sequence.
@@ -104,16 +152,16 @@ class Guided:
         part = slice(head * size, (head + 1) * size)
         keys = attention.k_norm(hidden @ attention.k_proj.weight[part].T)
         for number, (row, target) in enumerate(zip(rows, targets, strict=True)):
+            if not len(row):
+                continue
             query = attention.q_norm(hidden[number, row] @ attention.q_proj.weight[part].T)
-            query, key = (
-                _turned(query, cos[number, row], sin[number, row]),
-                _turned(keys[number], cos[number], sin[number]),
-            )
+            query = _turned(query, cos[number, row], sin[number, row])
+            key = _turned(keys[number], cos[number], sin[number])
             scores = (query.float() @ key.float().T) * attention.scaling
             later = torch.arange(scores.shape[1]) > row[:, None]
             chances = scores.masked_fill(later, -torch.inf).log_softmax(1)
             losses.append(-torch.where(target > 0, target * chances, 0.0).sum(1).mean())
-        return torch.stack(losses).mean()
+        return torch.stack(losses).mean() if losses else torch.zeros(())
 
 
 def _turned(vectors: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

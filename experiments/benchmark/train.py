@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import model as small
-from .guides import GUIDES, SINK, Guided, all_alike
+from .guides import GUIDES, Guided
 from .labels import Auxiliary, labels
 from .painting import Clip, paint
 from .questions import Question, ask
@@ -379,28 +379,11 @@ class Trainer:
         """The losses on attention, by the name of the guide."""
         columns, length = visual.nonzero()[:, 0], packed.embeddings.shape[1]
         marks = iter(packed.asked[:, 1].tolist())
-        counted = [[(next(marks), question) for question in asked] for asked in questions]
+        marked = [[(next(marks), question) for question in asked] for asked in questions]
         losses = {}
         for name, guided in self.guided.items():
-            rows, targets = [], []
-            for truth, asked in zip(told, counted, strict=True):
-                row, looked = guided.guide.target(truth)
-                row = columns[row]
-                if name == "alike":
-                    # "how many red objects were there": the colour is four words before the mark.
-                    named = [
-                        (mark - 4, question.text.split()[2]) for mark, question in asked if question.type == "count"
-                    ]
-                    colours = torch.tensor([list(COLOURS).index(colour) for _, colour in named], dtype=torch.long)
-                    row = torch.cat([row, torch.tensor([column for column, _ in named], dtype=torch.long)])
-                    looked = torch.cat([looked, all_alike(truth, colours)])
-                target = torch.zeros(len(row), length)
-                target[:, columns] = looked.float()
-                if name == "alike":
-                    target[:, SINK] = 1
-                rows.append(row)
-                targets.append(target / target.sum(1, keepdim=True))
-            losses[name] = guided.loss(rows, targets)
+            found = [guided.targets(truth, columns, length, asked) for truth, asked in zip(told, marked, strict=True)]
+            losses[name] = guided.loss([rows for rows, _ in found], [target for _, target in found])
         return losses
 
     def _note(self, number: int) -> Callable[..., None]:

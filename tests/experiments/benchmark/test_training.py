@@ -15,7 +15,7 @@ from experiments.benchmark import model as small
 from experiments.benchmark.answering import Reader
 from experiments.benchmark.labels import EVENTS, LABELS, Auxiliary, labels
 from experiments.benchmark.painting import paint
-from experiments.benchmark.questions import VISIBLE, ask
+from experiments.benchmark.questions import VISIBLE, Question, ask
 from experiments.benchmark.script import Knobs, write_script
 from experiments.benchmark.sequence import IDS
 from experiments.benchmark.similarity import describe, small_tokens, teacher_tokens
@@ -241,9 +241,43 @@ def test_guided_heads_look_where_objects_begin() -> None:
     rows, looked = guides.objects_alike(truth)
     assert looked.sum(1).clamp(max=5).tolist() == truth["alike"].flatten()[rows].tolist()
     assert not looked[:, first == 0].any()
-    colours = torch.arange(len(COLOURS))
-    every = guides.all_alike(truth, colours)
-    assert every.sum(1).tolist() == [int((first.bool() & (truth["colour"].flatten() == c)).sum()) for c in colours]
+    for question in ask(paint(write_script("guides 1", Knobs())), each=9, practice=True):
+        firsts, moved = guides.counted(truth, question), guides.displaced(truth, question)
+        assert (firsts is not None) == (question.type == "count")
+        if firsts is not None:
+            assert int(firsts.sum()) == int(question.word)
+        if moved is not None:
+            assert question.type == "direction"
+            assert set(kind[moved].tolist()) == {KINDS.index(question.text.split()[4])}
+            side = {"left": ("across", 1), "right": ("across", 2), "up": ("down", 1), "down": ("down", 2)}
+            label, told = side[question.word]
+            assert set(truth[label].flatten()[moved].tolist()) == {told}
+
+
+def test_guides_find_the_words_that_look() -> None:
+    truth = {name: torch.zeros(1, 1, 4, dtype=torch.uint8) for name in ("kind", "colour", "first", "across", "down")}
+    truth["across"][0, 0, 2:] = 1
+    names = {
+        "count": f"how many {next(iter(COLOURS))} objects were there",
+        "direction": f"which way did the {KINDS[0]} move",
+    }
+    asked = [(20, Question("count", names["count"], ("1", "2"), 0, truth["kind"].numpy()))]
+    asked.append((40, Question("direction", names["direction"], ("up", "down"), 0, truth["kind"].numpy())))
+    truth["first"][0, 0, 1] = 1
+    model = small.build(3, layers=5)
+    columns = torch.tensor([3, 4, 5, 6])
+    told = guides.GUIDES["alike"]._replace(tokens=None)
+    rows, target = guides.Guided(model, told).targets(truth, columns, 50, asked)
+    assert rows.tolist() == [20 - 4]
+    assert target.nonzero().tolist() == [[0, 0], [0, 4]]
+    assert target.sum().item() == 1
+    rows, target = guides.Guided(model, guides.GUIDES["moved"]).targets(truth, columns, 50, asked)
+    assert rows.tolist() == [40 - 2]
+    assert target.nonzero().tolist() == [[0, 5], [0, 6]]
+    ids = torch.randint(10, 60, (1, 50), generator=torch.Generator().manual_seed(0))
+    guided = guides.Guided(model, guides.GUIDES["moved"])
+    model(input_ids=ids)
+    assert float(guided.loss([torch.zeros(0, dtype=torch.long)], [torch.zeros(0, 50)])) == 0
 
 
 def test_the_loss_on_attention_is_that_of_the_head_s_attention() -> None:
