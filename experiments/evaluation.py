@@ -30,6 +30,7 @@ class Answers(NamedTuple):
     probability: tuple[float, ...]
     selection: Selection | None
     seconds: Mapping[str, float]
+    flops: float
 
 
 class Benchmark:
@@ -91,6 +92,7 @@ class Open:
             tuple(float(outcome.probabilities[outcome.answer]) for outcome in outcomes),
             self._reader.selection,
             self._reader.seconds,
+            self._reader.flops,
         )
 
 

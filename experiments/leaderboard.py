@@ -247,7 +247,7 @@ def entry_of(
         number = outcomes.row(each, model)
         if number is None or np.isnan(outcomes.correct[number, asked]).any():
             return None
-        names = ("kept", "tokens", "selection seconds", "prefill seconds")
+        names = ("kept", "tokens", "selection seconds", "prefill seconds", "prefill GFLOPs")
         figures = {
             key: float(np.nanmedian(outcomes.figures[key][number, chosen]))
             for key in names
@@ -303,7 +303,7 @@ def text(found: Sequence[Entry]) -> str:
         chosen = [entry for entry in found if retention in entry.results]
         chosen.sort(key=lambda entry: -float(entry.results[retention].correct.mean()))
         parts.append(f"## {retention:.0%} of the tokens\n")
-        heads = ["method", "right answers", "tokens", "selection, ms", "prefill, ms", "digest"]
+        heads = ["method", "right answers", "tokens", "selection, ms", "prefill, ms", "prefill, GFLOPs", "digest"]
         rows: list[list[Cell]] = [
             [
                 entry.method,
@@ -345,6 +345,7 @@ def _figures(figures: Mapping[str, float]) -> list[Cell]:
     cells: list[Cell] = [round(figures["kept"]) if "kept" in figures else None]
     for name in ("selection seconds", "prefill seconds"):
         cells.append(f"{1000 * figures[name]:.1f}" if name in figures else None)
+    cells.append(f"{figures['prefill GFLOPs']:.2f}" if "prefill GFLOPs" in figures else None)
     return cells
 
 

@@ -28,6 +28,7 @@ SHIPPED = (
     "communities",
     "selection seconds",
     "prefill seconds",
+    "prefill GFLOPs",
 )
 """Figures that the compact file holds, to three digits; others stay in the results file."""
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from stgraph import Selection, Selector, Signals, StgraphError, VideoQA, VideoTokens
 from stgraph.compat import cache_name, cache_of
 from stgraph.models.adapter import adapter_of
+from stgraph.models.flops import Decoder
 from stgraph.selectors.base import Ranking
 
 from .painting import Clip
@@ -61,6 +62,8 @@ class Reader:
         digest: of its weights and configuration.
         selection: of the latest answers (of the last question, where each has its own); None without a selector.
         seconds: of the latest answers: ``selection``, and ``prefill`` of the video (or of all whole prompts).
+        flops: of the language model for the video's part of the latest prompt; with the question, where tokens are
+            dropped inside (the mean over the questions).
     """
 
     def __init__(self, qa: VideoQA, digest: str) -> None:
@@ -69,6 +72,8 @@ class Reader:
         self.model: Any = qa.model
         self.selection: Selection | None = None
         self.seconds: dict[str, float] = {}
+        self.flops = 0.0
+        self._flops: list[int] = []
         self._seen: _Seen | None = None
 
     @classmethod
@@ -119,7 +124,7 @@ class Reader:
         seen = self._see(clip)
         attached = None if selector is None else selector.attach(self.model, trim=trim, layer=layer)
         texts = [self._ids(question.text) for question in questions]
-        self.selection, self.seconds = None, {"selection": 0.0, "prefill": 0.0}
+        self.selection, self.seconds, self._flops = None, {"selection": 0.0, "prefill": 0.0}, []
         with attached or nullcontext(), self._known_features(seen):
             if attached is not None and attached.trim == "inside":
                 rows, kept = [], []
@@ -132,6 +137,7 @@ class Reader:
                 kept = [seen.tokens if attached is None else len(attached.selection)] * len(texts)  # type: ignore[arg-type]
                 cache = cache_of(out)
                 begin = len(seen.prefix) + int(self.model.model.rope_deltas)
+        self.flops = sum(self._flops) / len(self._flops)
         if attached is None or attached.trim == "before":
             rows = list(self._behind(cache, begin, texts))
         return [self._outcome(question, row, n) for question, row, n in zip(questions, rows, kept, strict=True)]
@@ -143,9 +149,21 @@ class Reader:
         return [self._outcome(one, row, 0) for one, row in zip(questions, rows, strict=True)]
 
     def _prefill(self, inputs: dict[str, Tensor], attached: Any, *, use_cache: bool) -> Any:
+        lengths: list[int] = []
+        layers = self.model.model.language_model.layers
+
+        def note(_module: Any, _args: Any, out: Any) -> None:
+            lengths.append((out if isinstance(out, Tensor) else out[0]).shape[1])
+
+        handles = [layer.register_forward_hook(note) for layer in layers]
         begun = time.perf_counter()
-        out = self.model(**inputs, use_cache=use_cache, logits_to_keep=1)
+        try:
+            out = self.model(**inputs, use_cache=use_cache, logits_to_keep=1)
+        finally:
+            for handle in handles:
+                handle.remove()
         took = time.perf_counter() - begun
+        self._flops.append(Decoder.of(self.model.config.get_text_config()).prefill(lengths))
         if attached is not None:
             self.selection = attached.selection
             chosen = self.selection.seconds["selection"] if self.selection else 0.0

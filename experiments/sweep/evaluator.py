@@ -26,6 +26,7 @@ class Answers(Protocol):
         probability: (Q,) of the right answer.
         selection: the kept tokens; None where all were seen.
         seconds: of each stage.
+        flops: of the prefill, 0 where they are not counted.
     """
 
     kinds: Sequence[str]
@@ -33,6 +34,7 @@ class Answers(Protocol):
     probability: Sequence[float]
     selection: Selection | None
     seconds: Mapping[str, float]
+    flops: float
 
 
 class OpenClip(Protocol):
@@ -144,6 +146,8 @@ class Worker:
         answers = opened.answer(selector, trim=settings["trim"], layer=settings["layer"])
         n = int((~opened.tokens.separator).sum())
         figures = {"tokens": float(n), "kept": float(n)}
+        if answers.flops:
+            figures["prefill GFLOPs"] = answers.flops / 1e9
         if answers.selection is not None:
             chosen = answers.selection
             quality = evaluate(opened.tokens, chosen, dict(opened.events))

@@ -53,7 +53,9 @@ class Clip:
             kept = torch.zeros_like(kept)
             kept[selection.indices] = True
         correct = tuple(kept[self.needed].tolist())
-        return Answers(kinds, correct, tuple(0.9 if right else 0.1 for right in correct), selection, {"prefill": 0.001})
+        return Answers(
+            kinds, correct, tuple(0.9 if right else 0.1 for right in correct), selection, {"prefill": 0.001}, 2e9
+        )
 
 
 class Evaluator:

@@ -17,6 +17,8 @@ from experiments.benchmark.script import Knobs, write_script
 from experiments.benchmark.sequence import END, encode_text, logits, pack, use_packed_attention
 from experiments.benchmark.tower import encode, patches
 from stgraph import Selector, StgraphError, STSimDiff, VideoQA
+from stgraph.models.flops import Decoder
+from stgraph.selectors.uniform import UniformSelector
 
 KNOBS = Knobs(frames=8, side=96)
 
@@ -146,6 +148,20 @@ def test_what_selectors_get_is_handed_out(reader: Reader, asked: tuple[Clip, lis
     reader.answer(clip, questions)
     assert reader.selection is None
     assert reader.seconds["selection"] == 0
+
+
+def test_flops_follow_from_the_tokens_of_each_layer(reader: Reader, asked: tuple[Clip, list[Question]]) -> None:
+    decoder = Decoder.of(reader.model.config.get_text_config())
+    clip, questions = asked
+    reader.answer(clip, questions)
+    frames = len(clip.frames)
+    whole = 3 * frames + 36 * frames  # time, start and end of each frame, and its tokens
+    assert reader.flops == decoder.prefill([whole] * decoder.layers)
+    reader.answer(clip, questions, UniformSelector(retention=0.25))
+    assert reader.flops == decoder.prefill([3 * frames + 9 * frames] * decoder.layers)
+    reader.answer(clip, questions, UniformSelector(retention=0.25), trim="inside", layer=1)
+    inside = reader.flops
+    assert decoder.prefill([12 * frames] * decoder.layers) < inside < decoder.prefill([whole + 9] * decoder.layers)
 
 
 def test_the_digest_is_that_of_the_weights(reader: Reader, folder: Path, tmp_path: Path) -> None:
