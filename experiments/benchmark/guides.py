@@ -1,4 +1,4 @@
-"""Auxiliary losses on attention in training: three heads are taught which tokens to look at.
+"""Auxiliary losses on attention in training: four heads are taught which tokens to look at.
 
 To count objects, a head must look at the first token of each of them, some three among a thousand. To see a movement,
 it must find the object in an earlier frame. From answers alone neither was learnt in 13,000 clips.
@@ -6,7 +6,7 @@ it must find the object in an earlier frame. From answers alone neither was lear
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -33,6 +33,8 @@ class Guide(NamedTuple):
         word: from the labels and a question to (N,) bool, the tokens that one word of the question looks at; None for
             questions that this head has nothing to do with.
         place: of that word, counted from the end of the question, 1 for the last one.
+        answers: type of question -> the place of the word that the mark behind the question looks at, counted from the
+            mark.
         sink: whether it also looks at the first column of the sequence, as much as at one token: so the output of a
             counting head tells how many there are.
     """
@@ -42,6 +44,7 @@ class Guide(NamedTuple):
     tokens: Callable[[Truth], tuple[Tensor, Tensor]] | None = None
     word: Callable[[Truth, Question], Tensor | None] | None = None
     place: int = 1
+    answers: Mapping[str, int] = {}
     sink: bool = False
 
 
@@ -91,6 +94,7 @@ GUIDES = {
     "begin": Guide(1, 5, begin_of_object),
     "alike": Guide(3, 5, objects_alike, counted, 4, sink=True),
     "moved": Guide(4, 5, None, displaced, 2),
+    "answer": Guide(5, 5, answers={"count": 4, "direction": 2}),
 }
 
 
@@ -122,7 +126,8 @@ class Guided:
             length: S of the sequence.
             asked: column of the mark behind each question, and the question.
         """
-        rows, looked = [], []
+        rows: list[int] = []
+        looked: list[Tensor] = []
         if self.guide.tokens is not None:
             tokens, seen = self.guide.tokens(truth)
             rows += columns[tokens].tolist()
@@ -131,10 +136,14 @@ class Guided:
             if self.guide.word is not None and (seen_by_word := self.guide.word(truth, question)) is not None:
                 rows.append(mark - self.guide.place)
                 looked.append(seen_by_word)
-        target = torch.zeros(len(rows), length)
+        answers = [(mark, mark - self.guide.answers[q.type]) for mark, q in asked if q.type in self.guide.answers]
+        target = torch.zeros(len(rows) + len(answers), length)
         if rows:
-            target[:, columns] = torch.stack(looked).float()
-        target[:, 0] = float(self.guide.sink)
+            target[: len(rows), columns] = torch.stack(looked).float()
+        for number, (mark, word) in enumerate(answers, start=len(rows)):
+            rows.append(mark)
+            target[number, word] = 1
+        target[:, 0] += float(self.guide.sink)
         return torch.tensor(rows, dtype=torch.long), target / target.sum(1, keepdim=True)
 
     def loss(self, rows: list[Tensor], targets: list[Tensor]) -> Tensor:

@@ -264,7 +264,7 @@ def test_guides_find_the_words_that_look() -> None:
     asked = [(20, Question("count", names["count"], ("1", "2"), 0, truth["kind"].numpy()))]
     asked.append((40, Question("direction", names["direction"], ("up", "down"), 0, truth["kind"].numpy())))
     truth["first"][0, 0, 1] = 1
-    model = small.build(3, layers=5)
+    model, deep = small.build(3, layers=5), small.build(3, layers=6)
     columns = torch.tensor([3, 4, 5, 6])
     told = guides.GUIDES["alike"]._replace(tokens=None)
     rows, target = guides.Guided(model, told).targets(truth, columns, 50, asked)
@@ -274,6 +274,9 @@ def test_guides_find_the_words_that_look() -> None:
     rows, target = guides.Guided(model, guides.GUIDES["moved"]).targets(truth, columns, 50, asked)
     assert rows.tolist() == [40 - 2]
     assert target.nonzero().tolist() == [[0, 5], [0, 6]]
+    rows, target = guides.Guided(deep, guides.GUIDES["answer"]).targets(truth, columns, 50, asked)
+    assert rows.tolist() == [20, 40]
+    assert target.nonzero().tolist() == [[0, 16], [1, 38]]
     ids = torch.randint(10, 60, (1, 50), generator=torch.Generator().manual_seed(0))
     guided = guides.Guided(model, guides.GUIDES["moved"])
     model(input_ids=ids)
