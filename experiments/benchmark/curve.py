@@ -59,7 +59,7 @@ def draw(lines: list[dict[str, float]], path: Path) -> None:
         axis.set_title(kind, fontsize=10)
         axis.set_ylim(0, 1.02)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("minutes of training on one thread (grey: batches of 16 and 32 frames)")
+    figure.supxlabel("minutes of training, one run after the other (grey: batches of 16 and 32 frames)")
     figure.supylabel("accuracy on training batches, moving average")
     figure.savefig(path, dpi=110)
     plt.close(figure)
