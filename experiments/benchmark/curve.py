@@ -32,11 +32,16 @@ def read(path: Path) -> list[dict[str, float]]:
 
 
 def join(runs: Sequence[list[dict[str, float]]]) -> list[dict[str, float]]:
-    """The lines of runs one after the other: steps, clips and seconds count on."""
+    """The lines of runs one after the other: steps, clips and seconds count on, where a run begins them anew."""
     joined: list[dict[str, float]] = []
+    before: dict[str, float] = {}
+    last: dict[str, float] = {}
     for run in runs:
-        last = joined[-1] if joined else {}
-        joined += [line | {name: line[name] + last.get(name, 0) for name in COUNTED if name in line} for line in run]
+        for name in COUNTED:
+            if name in last and run and run[0].get(name, 0) < last[name]:
+                before[name] = joined[-1][name]
+        joined += [line | {name: line[name] + before.get(name, 0) for name in COUNTED if name in line} for line in run]
+        last = run[-1] if run else last
     return joined
 
 

@@ -63,6 +63,16 @@ def test_its_training_can_be_looked_at(tmp_path: Path) -> None:
     assert (tmp_path / "curve.png").stat().st_size > 10_000
 
 
+def test_runs_count_on_where_they_begin_anew() -> None:
+    def run(*lines: tuple[float, float]) -> list[dict[str, float]]:
+        return [{"step": step, "seconds": seconds} for step, seconds in lines]
+
+    joined = join([run((20, 5), (40, 9)), run((20, 6), (40, 11)), run((60, 3), (80, 7))])
+    assert [(line["step"], line["seconds"]) for line in joined] == [
+        (20, 5), (40, 9), (60, 15), (80, 20), (100, 23), (120, 27)
+    ]  # fmt: skip
+
+
 def test_what_was_trained_again_after_a_stop_counts_once(tmp_path: Path) -> None:
     steps = [20, 40, 60, 40, 60, 80]
     lines = [{"step": step, "rate": number, "frames": 8, "seconds": step} for number, step in enumerate(steps)]
