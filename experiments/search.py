@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from stgraph.errors import StgraphError, check_number
@@ -114,7 +115,10 @@ def search(own: Mapping[str, Any], *, yes: bool = False) -> str:
     retention = float(own["retention"])
 
     def halving(candidates: Sequence[Candidate], store: Store) -> list[tuple[Candidate, float]]:
-        """The candidates that are left after the last stage with their shares of right answers, best first."""
+        """The candidates that are left after the last stage with their shares of right answers, best first.
+
+        One that fails on a clip is left out.
+        """
         left = [(candidate, 0.0) for candidate in candidates]
         for clips in stages:
             names = evaluator.clips("validation", clips)
@@ -122,11 +126,14 @@ def search(own: Mapping[str, Any], *, yes: bool = False) -> str:
             with shown() as progress:
                 run(Plan(evaluator.identity, list(rows.values()), names), store, worker, resources, progress=progress)
             outcomes = Outcomes.of(store, evaluator.identity["benchmark"])
+            asked = np.isin(np.asarray(outcomes.clips), names)[outcomes.clip]
             shares = []
             for candidate, each in rows.items():
                 number = outcomes.row(each, evaluator.identity["model"])
-                if number is not None and (asked := outcomes.asked([number], names)).any():
-                    shares.append((candidate, float(outcomes.correct[number, asked].mean())))
+                if number is not None and not np.isnan(answers := outcomes.correct[number, asked]).any():
+                    shares.append((candidate, float(answers.mean())))
+            if not shares:
+                raise StgraphError("every candidate failed on some clip; python -m experiments.sweep tells why")
             shares.sort(key=lambda pair: (-pair[1], pair[0]))
             print(f"{clips} clips: {len(rows)} candidates, best {100 * shares[0][1]:.1f} %", file=sys.stderr)
             paper = [pair for pair in shares if not any(pair[0])]

@@ -28,6 +28,7 @@ class Answers(NamedTuple):
     probability: tuple[float, ...]
     selection: Selection | None
     seconds: dict[str, float]
+    flops: float
 
 
 class Clip:

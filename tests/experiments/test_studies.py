@@ -237,6 +237,15 @@ def test_the_search_chooses_on_validation_clips_only(words, tmp_path, capsys, mo
     assert "candidates must be a whole number ≥ 2" in capsys.readouterr().err
 
 
+def test_the_search_leaves_out_what_fails_on_a_clip(words, tmp_path, monkeypatch):
+    # Random tokens have edges of negative weight, which label propagation refuses.
+    broken = ("community=label_propagation", "similarity_threshold=-1")
+    monkeypatch.setattr(search, "PARTS", {"community": [(), broken]})
+    found = tmp_path / "found.yaml"
+    assert search.main([*words, "candidates=2", "stages=[4,8]", f"found={found}", "retention=0.3"]) == 0
+    assert yaml.safe_load(found.read_text())["words"] == []
+
+
 def test_neighbours_differ_in_one_part():
     first = search.draw(5, 0)[3]
     near = search.neighbours(first)
