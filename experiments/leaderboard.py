@@ -295,7 +295,9 @@ def text(found: Sequence[Entry]) -> str:
         f"`{one.benchmark}`, model `{one.model[:12]}`). Right answers in percent, with 95 % intervals by a bootstrap "
         "over clips. Methods whose intervals overlap may still differ, because their questions are paired: "
         "`experiments/RESULTS.md` tests that. Times are medians of a clip on one thread of the machine that measured "
-        "the row, so compare them with care. Click a heading to sort by it.\n",
+        "the row, so compare them with care. FLOPs are those of the language model for one prompt. A method that drops "
+        "tokens inside the language model looks at the question, so its prefill takes as many prompts as a clip has "
+        "questions. Click a heading to sort by it.\n",
     ]
     if whole is not None:
         parts.append(f"With all tokens: {words(_accuracy(whole, 1.0))} %.\n")

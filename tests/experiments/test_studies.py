@@ -209,7 +209,7 @@ def test_the_page_begins_with_six_answers(detectors, tmp_path):
 def test_the_shipped_page_is_that_of_the_shipped_outcomes():
     root = Path(results.__file__).parent
     shipped = Outcomes.load(root / "outcomes.safetensors")
-    split = shipped.clips[0].partition("/")[0]
+    split = results._split_of("paper", "quick", shipped)
     first = report("paper", shipped, model_of(shipped), split)
     page = (root / "RESULTS.md").read_text("utf-8")
     assert f"1. {first.answer}" in page
