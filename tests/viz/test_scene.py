@@ -157,7 +157,7 @@ def test_a_finished_run_is_drawn_from_its_folder(tmp_path: Path) -> None:
 
 def test_what_cannot_be_drawn_is_told_in_one_sentence(tmp_path: Path) -> None:
     run_folder(tmp_path / "run", dense(), None)
-    with pytest.raises(StgraphError, match="kind must be one of explorer, graph, river"):
+    with pytest.raises(StgraphError, match="kind must be one of explorer, report, graph, river"):
         draw(tmp_path / "run", "rivers")
     with pytest.raises(StgraphError, match="is drawn on frames"):
         draw(tmp_path / "run", "filmstrip")
