@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import StgraphError, check_choice, nearest
 from ..registry import registry
-from .config_file import load_config, presets
+from .config_file import load_preset, presets
 
 if TYPE_CHECKING:
     from ..encoders import Encoder
@@ -108,7 +108,7 @@ def preset(name: str, **changes: Any) -> Selector:
         StgraphError: no such preset, or as :func:`resolve`.
     """
     check_choice("preset", name, presets())
-    return resolve(base={**load_config(name), **changes}).selector()
+    return resolve(base={**load_preset(name), **changes}).selector()
 
 
 def resolve_all(

@@ -13,8 +13,18 @@ from ..errors import StgraphError, readable
 
 def presets() -> list[str]:
     """Names of the configurations that ship with stgraph; docs/studies.md has the evidence for each."""
+    return sorted(_shipped())
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """The plain data of a preset, one of :func:`presets`, whatever files there are."""
+    return _parsed(_shipped()[name].read_text("utf-8"), name)
+
+
+def _shipped() -> dict[str, Any]:
+    """Name -> the file in the package."""
     files = resources.files("stgraph.app").joinpath("presets").iterdir()
-    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+    return {file.name.removesuffix(".yaml"): file for file in files if file.name.endswith(".yaml")}
 
 
 def load_config(path: str | Path) -> dict[str, Any]:
@@ -27,21 +37,31 @@ def load_config(path: str | Path) -> dict[str, Any]:
         StgraphError: no such file and no such preset, not a YAML mapping, a key that is given twice, or one that holds
             itself.
     """
+    path, name = Path(path), readable(path)
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError as error:
+        if str(path) in (known := presets()):
+            return load_preset(str(path))
+        raise StgraphError(f"there is no configuration file {name}; by name there are: {', '.join(known)}") from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(name, error) from error
+    return _parsed(text, name)
+
+
+def _unreadable(name: str, error: Exception) -> StgraphError:
+    return StgraphError(f"{name} is not a YAML file of settings: {' '.join(str(error).split())}")
+
+
+def _parsed(text: str, name: str) -> dict[str, Any]:
+    """The plain data of a text in YAML."""
     import yaml
 
-    path, name = Path(path), readable(path)
-    known = presets()
     try:
-        source: Any = path
-        if str(path) in known and not path.exists():
-            source = resources.files("stgraph.app").joinpath("presets", f"{path}.yaml")
-        data = yaml.load(source.read_text("utf-8"), _loader())  # a safe loader that refuses keys given twice
+        data = yaml.load(text, _loader())  # a safe loader that refuses keys given twice
         _check_plain(data)
-    except FileNotFoundError as error:
-        shipped = f"; by name there are: {', '.join(known)}" if known else ""
-        raise StgraphError(f"there is no configuration file {name}{shipped}") from error
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise StgraphError(f"{name} is not a YAML file of settings: {' '.join(str(error).split())}") from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise _unreadable(name, error) from error
     if not isinstance(data, dict):
         raise StgraphError(f"{name} must hold a YAML mapping such as 'retention: 0.3'")
     return data
