@@ -1,7 +1,7 @@
 """Auxiliary losses on attention in training: four heads are taught which tokens to look at.
 
-To count objects, a head must look at the first token of each of them, some three among a thousand. To see a movement,
-it must find the object in an earlier frame. From answers alone neither was learnt in 13,000 clips.
+To count objects, a head must look at each of them as much as at the others, however many tokens show it. To see a
+movement, it must find the object in an earlier frame. From answers alone neither was learnt in 13,000 clips.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class Guide(NamedTuple):
     Attributes:
         layer: counted from 0.
         head: counted from 0.
-        tokens: from the labels of a clip to (R,) tokens and (R, N) bool, the tokens that each of them looks at; None
-            where only words look.
-        word: from the labels and a question to (N,) bool, the tokens that one word of the question looks at; None for
-            questions that this head has nothing to do with.
+        tokens: from the labels of a clip to (R,) tokens and (R, N) bool or float, how much each of them looks at every
+            token; None where only words look.
+        word: from the labels and a question to (N,) bool or float, how much one word of the question looks at every
+            token; None for questions that this head has nothing to do with.
         place: of that word, counted from the end of the question, 1 for the last one.
         answers: type of question -> the place of the word that the mark behind the question looks at, counted from the
             mark.
-        sink: whether it also looks at the first column of the sequence, as much as at one token: so the output of a
+        sink: whether it also looks at the first column of the sequence, as much as at one object: so the output of a
             counting head tells how many there are.
     """
 
@@ -67,18 +67,21 @@ def begin_of_object(truth: Truth) -> tuple[Tensor, Tensor]:
 
 
 def objects_alike(truth: Truth) -> tuple[Tensor, Tensor]:
-    """Each token of an object looks at the first token of each object of its colour that has been seen so far."""
-    colour, first = truth["colour"].flatten(), truth["first"].flatten().bool()
+    """Each token of an object looks at the objects of its colour seen so far, in the first frame of each.
+
+    All of them get the same weight, which is shared by their tokens as these share the object.
+    """
+    colour, part = truth["colour"].flatten(), truth["part"].flatten() / 255
     rows = _some(truth["alike"] > 1, truth["colour"] < len(COLOURS))
-    return rows, (colour[rows, None] == colour) & first & (torch.arange(len(colour)) <= rows[:, None])
+    return rows, (colour[rows, None] == colour) * part * (torch.arange(len(colour)) <= rows[:, None])
 
 
 def counted(truth: Truth, question: Question) -> Tensor | None:
-    """The colour in "how many red objects were there" looks at the first token of each object of that colour."""
+    """The colour in "how many red objects were there" looks at these objects, in the first frame of each."""
     if question.type != "count":
         return None
     colour = list(COLOURS).index(question.text.split()[2])
-    return (truth["colour"].flatten() == colour) & truth["first"].flatten().bool()
+    return (truth["colour"].flatten() == colour) * truth["part"].flatten() / 255
 
 
 def displaced(truth: Truth, question: Question) -> Tensor | None:

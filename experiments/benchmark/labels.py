@@ -47,7 +47,7 @@ LABELS = {
     "event": Label(len(EVENTS), 1.0, 0, 0.1),
     "subject": Label(len(KINDS) + 1, 0.6, len(KINDS), 0.05),
     "scene": Label(4, 0.3),
-    "first": Label(2, 0.5, 0, 0.05),
+    "first": Label(2, 0.5, 0, 0.2),
     "alike": Label(6, 1.0, 0, 0.05, 0.3),
     "origin": Label(len(PLACES) + 1, 0.3, len(PLACES), 0.1),
     "across": Label(3, 0.7, 0, 0.05),
@@ -57,8 +57,8 @@ LABELS = {
 }
 """``kind`` and ``colour`` are those of the object that covers most of the token; the last class is the background.
 ``event`` tells what has happened to it, and ``subject`` names it again where something has: also at the tokens that an
-object has left. ``scene`` counts the shot boundaries so far. ``first`` marks the first token of each object, frame by
-frame and row by row: to count these is to count objects. ``alike`` is how many objects of this colour have been seen so
+object has left. ``scene`` counts the shot boundaries so far. ``first`` marks the tokens of each object in the
+first frame that shows it. ``alike`` is how many objects of this colour have been seen so
 far, this one with them, 5 for five and more; 0 is the background. ``origin`` is the cell of the frame in which the
 object was first seen. ``across`` and ``down`` tell whether the object is a token or more from there: 1 to the left or
 up, 2 to the right or down. ``frame`` is the number of the frame.
@@ -66,12 +66,16 @@ up, 2 to the right or down. ``frame`` is the number of the frame.
 
 
 def labels(clip: Clip) -> dict[str, Tensor]:
-    """Label -> (T, h, w) uint8 classes of each token, see :data:`LABELS`."""
+    """Label -> (T, h, w) uint8 classes of each token, see :data:`LABELS`.
+
+    ``part`` is added: of what the first frame of an object shows of it, how much this token shows, in 255ths. These
+    parts add up to about 255 for each object: to add them up is to count objects.
+    """
     shares = torch.from_numpy(clip.shares)
     count, height, width = shares.shape[1:]
     none, background = len(COLOURS), len(KINDS)
     blank = torch.zeros(count, height, width, dtype=torch.uint8)
-    found = {name: blank.clone() for name in LABELS}
+    found = {name: blank.clone() for name in (*LABELS, "part")}
     found["kind"] += background
     found["subject"] += background
     found["colour"] += none
@@ -87,7 +91,10 @@ def labels(clip: Clip) -> dict[str, Tensor]:
         found["small"][here] = int(thing.small)
         seen = here.flatten().nonzero()
         if len(seen):
-            found["first"].view(-1)[seen[0]] = 1
+            frame = int(here.flatten(1).any(1).nonzero()[0])
+            cover = shares[number, frame] * here[frame]
+            found["first"][frame][here[frame]] = 1
+            found["part"][frame] += (255 * cover.float() / cover.sum()).round().to(torch.uint8)
             begins[thing.colour].append(int(seen[0]))
             _write_moves(found, here, shares[number])
         if thing.event is None:

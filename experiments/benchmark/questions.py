@@ -88,8 +88,7 @@ def ask(clip: Clip, *, most: int | None = None, each: int = 1, practice: bool = 
         clip: asked about.
         most: questions of as many different types as can be; all that there are when None.
         each: most questions of a type where several things could be asked about.
-        practice: for training: also count objects of every colour, and ask which way objects came or went. The answers
-            to these are not balanced.
+        practice: for training: also count objects of every colour.
     """
     chance = random.Random(f"stgraph questions {clip.script.name}")
     asker = _Asker(clip, chance, practice)
@@ -101,15 +100,31 @@ def ask(clip: Clip, *, most: int | None = None, each: int = 1, practice: bool = 
     if most is None:
         return found
     # Types that clips seldom allow are preferred, so that over many clips all are asked about equally often.
-    rank = {question.type: chance.random() ** (1 / _RARE.get(question.type, 1)) for question in found}
+    rank = {question.type: chance.random() ** (1 / _PREFERRED.get(question.type, 1)) for question in found}
+    # A clip without cuts allows fewer types. Cuts are asked about in the same share of all clips, else "0" were the
+    # most frequent answer.
+    rank["cuts"] = 2.0 if chance.random() < _CUTS else -1.0
     kept = sorted(rank, key=lambda kind: -rank[kind])[:most]
     firsts = {question.type: question for question in reversed(found)}
     return [question for kind, question in sorted(firsts.items(), key=lambda item: _ORDER[item[0]]) if kind in kept]
 
 
 _ORDER = {kind: number for number, kind in enumerate(TYPES)}
-_RARE = {"small": 2, "flashed": 2, "entered": 3, "faded": 2, "moved": 4, "order": 2, "before": 12}
+_PREFERRED = {
+    "small": 3.4,
+    "flashed": 2.2,
+    "entered": 1.6,
+    "left": 1.2,
+    "faded": 2.0,
+    "moved": 3.0,
+    "order": 3.0,
+    "direction": 1.6,
+    "before": 24.0,
+}
 """Type -> how strongly it is preferred; the others 1."""
+
+_CUTS = 0.38
+"""Share of the clips that are asked how many cuts there were."""
 
 
 class _Asker:
@@ -133,8 +148,13 @@ class _Asker:
         return found & inside[:, None, None]
 
     def around(self, *things: Thing) -> np.ndarray:
-        """The tokens of events, with a frame before and behind each."""
+        """The tokens of events, with a frame before and behind each; where an object has left, its place stays."""
         parts = [self.tokens(thing.kind, first=thing.first - 1, last=thing.last + 1) for thing in things]
+        for thing in things:
+            if thing.event == "leave":
+                place = self.tokens(thing.kind, first=thing.first - 1, last=thing.first).any(0)
+                parts.append(np.zeros_like(parts[0]))
+                parts[-1][thing.first : thing.last + 1] = place
         found: np.ndarray = np.any(parts, 0)
         return found
 
@@ -208,9 +228,9 @@ class _Asker:
                 yield Question("count", text, options, len(kinds) - 1, self.tokens(*kinds))
 
     def cuts(self) -> Iterator[Question]:
+        # The first and the last frame, and those on both sides of each cut.
         evidence = np.zeros_like(self.shown[0])
-        third = len(evidence[0]) // 3
-        evidence[:, third :: third + 1, third :: third + 1] = True
+        evidence[[0, -1, *(frame for cut in self.script.cuts for frame in (cut - 1, cut))]] = True
         yield Question("cuts", "how many cuts were there", ("0", "1", "2", "3"), len(self.script.cuts), evidence)
 
     def flashed(self) -> Iterator[Question]:
@@ -251,12 +271,8 @@ class _Asker:
 
     def direction(self) -> Iterator[Question]:
         opposite = {"left": "right", "right": "left", "up": "down", "down": "up"}
-        moves = [(thing, str(thing.direction)) for _, thing in self.happened("move")]
-        if self.practice:  # what enters comes from an edge, what leaves goes to one
-            moves += [(thing, opposite[str(thing.direction)]) for _, thing in self.happened("enter")]
-            moves += [(thing, str(thing.direction)) for _, thing in self.happened("leave")]
-        for thing, right in moves:
-            text = f"which way did the {thing.kind} move"
+        for _, thing in self.happened("move"):
+            text, right = f"which way did the {thing.kind} move", str(thing.direction)
             yield from self.made("direction", text, right, [opposite[right]], self.around(thing), options=2)
 
     def before(self) -> Iterator[Question]:

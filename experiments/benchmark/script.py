@@ -164,15 +164,22 @@ class Script:
         return frame / self.knobs.fps
 
 
-def write_script(name: str, knobs: Knobs) -> Script:
-    """The script of a clip; ``name`` is its seed."""
+def write_script(name: str, knobs: Knobs, *, practice: bool = False) -> Script:
+    """The script of a clip; ``name`` is its seed.
+
+    Args:
+        name: of the clip: split and number.
+        knobs: how difficult it is.
+        practice: for training: more objects move, and of every colour there are 1 to 4 objects, each number equally
+            often. So a clip teaches several times as much about directions and numbers.
+    """
     chance = random.Random(f"stgraph clip {name}")
     cuts = min(chance.randrange(4), knobs.frames // SHORTEST - 1)
     starts = _starts(chance, knobs.frames, cuts)
     counts = [chance.randint(4, 5 if cuts else 6) for _ in starts]
     kinds = chance.sample(KINDS, sum(counts))
     counted = chance.choice(list(COLOURS))
-    colours = _colours(chance, counted, sum(counts))
+    colours = (_practice_colours if practice else _colours)(chance, counted, sum(counts))
     scenes: list[Scene] = []
     for number, (start, stop) in enumerate(zip(starts, [*starts[1:], knobs.frames], strict=True)):
         things = []
@@ -193,7 +200,8 @@ def write_script(name: str, knobs: Knobs) -> Script:
         number = chance.randrange(len(scenes))
         scenes[number] = _change(scenes[number], 0, small=True, size=max(8, round(knobs.side * knobs.size * 0.1)))
     plan = [*["flash"] * chance.choice((1, 1, 2)), "enter", "leave", "move", "fade"]
-    for event in [*plan, *(event for event in ("move", "enter") if chance.random() < 0.4)]:
+    more = [event for event in ("move", "enter") if chance.random() < 0.4]
+    for event in [*plan, *more, *["move"] * (4 * practice)]:
         _happen(chance, knobs, scenes, event)
     shake = tuple((chance.randint(-1, 1), chance.randint(-1, 1)) for _ in range(knobs.frames))
     return Script(name, knobs, tuple(scenes), counted, shake)
@@ -211,6 +219,17 @@ def _colours(chance: random.Random, counted: str, count: int) -> list[str]:
     times = chance.randint(1, min(4, count))
     others = [colour for colour in COLOURS if colour != counted]
     found = [counted] * times + [chance.choice(others) for _ in range(count - times)]
+    chance.shuffle(found)
+    return found
+
+
+def _practice_colours(chance: random.Random, counted: str, count: int) -> list[str]:
+    """A colour for each object; 1 to 4 have each colour, the last one takes what is left."""
+    order = [counted, *chance.sample([colour for colour in COLOURS if colour != counted], len(COLOURS) - 1)]
+    found: list[str] = []
+    for colour in order:
+        found += [colour] * min(chance.randint(1, 4), count - len(found))
+    found += [chance.choice(order) for _ in range(count - len(found))]
     chance.shuffle(found)
     return found
 

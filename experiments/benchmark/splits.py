@@ -11,7 +11,7 @@ from .painting import Clip, paint
 from .questions import Question, ask
 from .script import Knobs, Script, write_script
 
-VERSION = "1"
+VERSION = "2"
 """Changes whenever clips, questions or their order do."""
 
 SPLITS = {"test": 2100, "validation": 300, "quick": 60}

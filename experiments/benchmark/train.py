@@ -46,7 +46,7 @@ READ = (2, 3)
 AUXILIARY = 0.6
 """Weight of the auxiliary losses beside that of the questions; it falls to a quarter at the end."""
 
-GUIDING = 0.2
+GUIDING = 1.0
 """Weight of the losses on attention; it falls to a quarter at the end too."""
 
 LAYERS = 6
@@ -69,8 +69,10 @@ BALANCED = 0.24
 """Share of the training from a tower from which on each type of question counts the same; before, the frequent ones
 count most: where things are, their names and colours. Training from a checkpoint has that behind it."""
 
+PRACTICE = 0.7
+"""Share of the clips that are for practice, see :func:`.script.write_script`."""
 
-HARD = {"count": 3.0, "direction": 2.0}
+HARD = {"count": 4.0, "direction": 2.0}
 """Types that count more than the others in the loss: they are learnt last."""
 
 
@@ -198,7 +200,7 @@ def shown(
     model: Any, name: str, knobs: Knobs, each: int, practice: bool = False
 ) -> tuple[Tensor, list[Question], Clip]:
     """The tokens of a clip, its questions, and the clip."""
-    clip = paint(write_script(name, knobs))
+    clip = paint(write_script(name, knobs, practice=practice))
     with torch.no_grad(), small.autocast():
         tokens = encode(model, torch.from_numpy(clip.frames))
     return tokens.bfloat16(), ask(clip, each=each, practice=practice), clip
@@ -303,7 +305,7 @@ class Trainer:
             a line of the log.
         """
         begun, number = time.monotonic(), self.state["step"]
-        rate = self.rate * min(1, (number + 1) / 200) * (0.03 + 0.97 * (0.5 + 0.5 * math.cos(math.pi * self.share)))
+        rate = self.rate * min(1, (number + 1) / 100) * (0.03 + 0.97 * (0.5 + 0.5 * math.cos(math.pi * self.share)))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         chance = random.Random(f"stgraph training {self.seed} {number}")
@@ -337,7 +339,7 @@ class Trainer:
         self.optimizer.step()
         seen = self.state["seen"]
         for question, correct in zip(flat, answered(flat, rows.detach()), strict=True):
-            seen[question.type] = 0.99 * seen.get(question.type, 0.0) + 0.01 * correct
+            seen[question.type] = 0.99 * seen.get(question.type, float(correct)) + 0.01 * correct
         for name, correct in read[-1][1].items():
             seen[f"label {name}"] = 0.98 * seen.get(f"label {name}", correct) + 0.02 * correct
         for name, lost in guided.items():
@@ -409,7 +411,7 @@ class Trainer:
         again = [held.pop(chance.randrange(len(held))) for _ in range(count // 2)] if len(held) > 12 else []
         first = self.rank * count
         names = [f"train {self.seed} {number} {which}" for which in range(first, first + count - len(again))]
-        painted = [shown(self.model, name, knobs, 4, practice=True) for name in names]
+        painted = [shown(self.model, name, knobs, 4, practice=chance.random() < PRACTICE) for name in names]
         fresh = [(tokens, questions, labels(clip)) for tokens, questions, clip in painted]
         held += fresh
         self.state["clips"] += len(fresh)

@@ -66,5 +66,8 @@ def _words(text: str) -> list[str]:
         raise StgraphError(f"{text!r} cannot be split into words: {error}") from error
     for word in words:
         if "=" not in word:
-            raise StgraphError(f"{word!r} is not a setting; write settings as selector=simdiff, or name a .yaml file")
+            raise StgraphError(
+                f"{word!r} is not a setting; write settings as selector=simdiff, or name a .yaml file or one of "
+                f"{', '.join(presets())}"
+            )
     return words
