@@ -91,7 +91,7 @@ def labels(clip: Clip) -> dict[str, Tensor]:
         found["small"][here] = int(thing.small)
         seen = here.flatten().nonzero()
         if len(seen):
-            frame = int(here.flatten(1).any(1).nonzero()[0])
+            frame = int(seen[0]) // (height * width)
             cover = shares[number, frame] * here[frame]
             found["first"][frame][here[frame]] = 1
             found["part"][frame] += (255 * cover.float() / cover.sum()).round().to(torch.uint8)
