@@ -1,6 +1,7 @@
 """Past the paper: compose parts of ST-SimDiff, choose on the validation split, and test once on the test split.
 
   python -m experiments.search              choose, and write conf/found.yaml
+  python -m experiments.search trim=inside  of those that the language model's own attention trims
   python -m experiments.studies found split=test
 
 Candidates are drawn at random from all combinations of parts, with the paper's default among them. Successive halving
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from stgraph.errors import StgraphError, check_number
+from stgraph.errors import StgraphError, check_choice, check_number
 
 from .ending import ends_well
 from .outcomes import Outcomes
@@ -65,13 +66,26 @@ PARTS: Mapping[str, Sequence[Words]] = {
         ("difference=frame_relative",),
         ("difference=spatial",),
         ("difference=evs",),
+        ("difference=motion",),
+        ("difference=running_mean",),
+        ("difference=second_difference",),
     ],
-    "importance": [(), ("importance=change",), ("importance=distinctness",), ("importance=apportionment",)],
+    "importance": [
+        (),
+        ("importance=change",),
+        ("importance=distinctness",),
+        ("importance=apportionment",),
+        ("importance=novelty",),
+        ("importance=llm_attention",),
+    ],
     "events": [(), ("selector.protect_events=true",)],
     "edges": [(), ("temporal=motion",), ("spatial.connectivity=8",), ("temporal.stride=2",)],
     "followed": [(), ("selector.similarity_edges=spatial",), ("selector.similarity_edges=temporal",)],
 }
 """The parts that are combined; the first choice of each is the paper's."""
+
+INSIDE = ("importance=llm_attention",)
+"""The choice that trims inside the language model, at the layer that is usual there; all others trim before it."""
 
 KEEP = 3
 """A third of the candidates is kept for the next stage."""
@@ -94,6 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own = compose("search", given.words)
     check_number("candidates", own["candidates"], at_least=2, integer=True)
     check_number("seed", own["seed"], integer=True)
+    if own["trim"] is not None:
+        check_choice("trim", own["trim"], ("before", "inside"))
     text = search(own, yes=given.yes)
     print(text)
     return 0
@@ -109,7 +125,7 @@ def search(own: Mapping[str, Any], *, yes: bool = False) -> str:
     evaluator = load(*worker)
     resources = Resources(**{key: own[key] for key in ("engine", "workers", "threads", "gpus", "address")})
     stages = [int(clips) for clips in own["stages"]]
-    drawn = draw(int(own["candidates"]), int(own["seed"]))
+    drawn = draw(int(own["candidates"]), int(own["seed"]), own["trim"])
     most = len(drawn) + sum(map(len, PARTS.values()))
     check_size(most * stages[0] + most // KEEP * stages[-1], own["limit"], yes=yes)
     retention = float(own["retention"])
@@ -142,7 +158,7 @@ def search(own: Mapping[str, Any], *, yes: bool = False) -> str:
 
     with Store(str(own["results"])) as store:
         first = halving(drawn, store)[0][0]
-        near = [first, (0,) * len(PARTS), *neighbours(first)]
+        near = [first, (0,) * len(PARTS), *neighbours(first, own["trim"])]
         best = max(halving(near, store), key=lambda pair: pair[1])[0]
         outcomes = Outcomes.of(store, evaluator.identity["benchmark"])
     names = evaluator.clips("validation", stages[-1])
@@ -176,21 +192,33 @@ def search(own: Mapping[str, Any], *, yes: bool = False) -> str:
     return f"{' '.join(words_of(best)) or 'the paper is best'}\n{figures}\nwritten to {path}"
 
 
-def draw(count: int, seed: int) -> list[Candidate]:
-    """The paper's default, and ``count`` − 1 other combinations drawn at random without repetition."""
-    every = list(itertools.product(*(range(len(choices)) for choices in PARTS.values())))
-    chosen = random.Random(seed).sample(every[1:], min(count - 1, len(every) - 1))
-    return [every[0], *chosen]
+def draw(count: int, seed: int, trim: str | None = None) -> list[Candidate]:
+    """The paper's default, and ``count`` − 1 other combinations drawn at random without repetition.
+
+    Args:
+        count: of candidates, with the paper's default.
+        seed: of the generator.
+        trim: ``"before"`` or ``"inside"`` the language model; None for both.
+    """
+    paper, *others = itertools.product(*(range(len(choices)) for choices in PARTS.values()))
+    others = [each for each in others if _trims(each, trim)]
+    return [paper, *random.Random(seed).sample(others, min(count - 1, len(others)))]
 
 
-def neighbours(candidate: Candidate) -> list[Candidate]:
-    """All candidates that differ in one part."""
-    return [
+def neighbours(candidate: Candidate, trim: str | None = None) -> list[Candidate]:
+    """All candidates that differ in one part, and trim at this place."""
+    changed = [
         (*candidate[:place], choice, *candidate[place + 1 :])
         for place, choices in enumerate(PARTS.values())
         for choice in range(len(choices))
         if choice != candidate[place]
     ]
+    return [each for each in changed if _trims(each, trim)]
+
+
+def _trims(candidate: Candidate, trim: str | None) -> bool:
+    """Whether a candidate trims at this place; all do at None."""
+    return trim is None or (trim == "inside") == any(word in INSIDE for word in words_of(candidate))
 
 
 def words_of(candidate: Candidate) -> Words:

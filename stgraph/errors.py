@@ -85,4 +85,5 @@ def check_choice(name: str, value: object, known: Iterable[str]) -> None:
     """Raise :class:`StgraphError` with the nearest name unless ``value`` is one of ``known``."""
     known = list(known)
     if value not in known:
-        raise StgraphError(f"{name} must be one of {', '.join(known)}, got {value!r}{nearest(str(value), known)}")
+        hint = nearest(str(value), known, otherwise="")
+        raise StgraphError(f"{name} must be one of {', '.join(known)}, got {value!r}{hint}")

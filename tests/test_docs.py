@@ -84,3 +84,21 @@ def test_commands_and_their_words_exist(page: Path) -> None:
             settings = [word for word in words[2:] if re.match(r"^[a-z_][\w.]*=", word)]
             if words[1] in ("compress", "compare", "stream", "batch") and not needs_weights(line):
                 assert resolve_all(sweep(settings)), line
+
+
+STANDS_FOR = ("None", "none", "package", "my_package", "cugraph", "[")
+"""Beginnings of values that are not from stgraph: Python, a sweep, an optional package, code of the reader."""
+
+
+def test_settings_within_the_text_exist() -> None:
+    read = 0
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.S | re.M)
+        for span in re.findall(r"`(selector=[^`\n]+|(?:community|difference|importance)[=.][^`\n]+)`", text):
+            words = span.split()
+            if all(re.fullmatch(r"[\w.]+=[^=\s…]+", word) for word in words) and not any(
+                word.partition("=")[2].startswith(STANDS_FOR) for word in words
+            ):
+                assert resolve_all(sweep(words)), f"{page.name}: {span}"
+                read += 1
+    assert read > 15

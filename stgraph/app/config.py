@@ -256,6 +256,10 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
             *(f"{group}.{name}" for group, node in tree.items() if isinstance(node, dict) for name in node),
         ]
         raise StgraphError(f"there is no setting {key!r}{nearest(key, known)}")
+    elif key == "selector":
+        pass  # it is chosen before all else, because its fields are the top level of the settings
+    elif head == "selector" and rest[0] in tree:
+        raise StgraphError(f"{rest[0]!r} stands at the top level: write {'.'.join(rest)}= in place of {key}=")
     else:
         fields = dataclasses.fields(registry("selector").get(selector))
         groups = {field.name: field.metadata.get("group") for field in fields} | {
@@ -272,7 +276,7 @@ def _set_field(node: dict[str, Any], name: str, rest: list[str], group: str | No
             raise StgraphError(f"there is no setting {key!r}: {name!r} is a single value")
         node[name] = value
     elif not rest:
-        node[name] = _choose(group, value, node.get(name) if group == "selector" else None)
+        node[name] = _choose(group, value)
     else:
         method = node[name]
         if not isinstance(method, dict):
@@ -285,10 +289,8 @@ def _set_field(node: dict[str, Any], name: str, rest: list[str], group: str | No
         _set_field(method, rest[0], rest[1:], known[rest[0]], value, key)
 
 
-def _choose(group: str, value: Any, current: dict[str, Any] | None) -> Any:
+def _choose(group: str, value: Any) -> Any:
     """The configuration of a method at its defaults, from its name (``hf:FOLDER`` names the model too)."""
-    if current is not None:
-        return current  # the selector is chosen before all else: its fields are the top level of the settings
     if group == "encoder" and isinstance(value, str) and value.startswith("hf:"):
         return {**registry(group).default_config("hf"), "model": value.removeprefix("hf:")}
     if not isinstance(value, str):

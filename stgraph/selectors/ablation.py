@@ -13,7 +13,7 @@ from ..difference.base import DifferenceDetector
 from ..difference.none import NoDifference
 from ..graph import SpatioTemporalGraph, build_graph
 from ..graph.edges import SpatialBuilder, TemporalBuilder
-from ..importance.base import Evidence, Importance
+from ..importance.base import Evidence, Importance, place_of
 from ..registry import group_field, registry
 from ..signals import Signals
 from ..tokens import VideoTokens
@@ -32,6 +32,11 @@ class ImportanceOnly(Selector):
     """
 
     importance: Importance = group_field("importance", "auto")
+
+    @property
+    def natural_trim(self) -> Literal["before", "inside"]:
+        """Before the model; inside it where ``importance`` is the model's own attention."""
+        return place_of(self.importance)
 
     def rank(self, tokens: VideoTokens, signals: Signals) -> Ranking:
         """The importance."""

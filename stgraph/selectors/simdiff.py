@@ -17,7 +17,7 @@ from ..errors import StgraphError, check_choice
 from ..graph import SpatioTemporalGraph, build_graph
 from ..graph.edges import SPATIAL, TEMPORAL, SpatialBuilder, TemporalBuilder
 from ..graph.thresholds import Fixed, SimilarityThreshold, describe, prune_by_video
-from ..importance.base import Evidence, Importance
+from ..importance.base import Evidence, Importance, place_of
 from ..kernels import community_ranks
 from ..registry import group_field, registry
 from ..signals import Signals
@@ -85,7 +85,7 @@ class STSimDiff(Selector):
         community: the community detector.
         difference: the difference detector, which always sees the whole graph; ``none`` leaves the event path out (the
             paper's ablation row "+ Sim").
-        importance: what the union is trimmed by.
+        importance: what the union is trimmed by; with ``llm_attention``, a model is trimmed inside.
         protect_events: event tokens are trimmed only after all other candidates are gone. The paper does not protect
             them.
         budget: where tokens are dropped inside a model, ``"tokens"``: ⌈r·N⌉ are left in the end;
@@ -178,8 +178,8 @@ class STSimDiff(Selector):
 
     @property
     def natural_trim(self) -> Literal["before", "inside"]:
-        """Before the model, so that no layer computes dropped tokens; the release inside it."""
-        return "inside" if self.preset == "release" else "before"
+        """Before the model, so that no layer computes dropped tokens; inside for the release and for LLM attention."""
+        return "inside" if self.preset == "release" else place_of(self.importance)
 
     def layer_budget(self, count: int, layers: int) -> LayerBudget:
         """By the rule that was chosen, or that of the preset."""

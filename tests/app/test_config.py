@@ -109,6 +109,8 @@ def test_retention_is_kept_to_the_last_digit(retention):
         ("community=nowhere.at:All", "cannot be imported"),
         ("community=stgraph.errors:StgraphError", "must be a dataclass derived from CommunityDetector"),
         ("importance.substitute.sede=1", "has no parameter 'sede'"),
+        ("selector.community=leiden", "write community= in place of selector.community="),
+        ("selector=sequence selector.first.count=exact", "write first.count= in place of selector.first.count="),
     ],
 )
 def test_bad_words_get_one_sentence(words, sentence):
@@ -147,6 +149,24 @@ class Halves(CommunityDetector):
 
     def detect(self, graph):
         return graph.token % self.parts
+
+
+@pytest.mark.parametrize("name", list(registry("selector")))
+def test_every_choice_of_a_method_inside_takes_effect(name):
+    selector = registry("selector").get(name)
+    for field in dataclasses.fields(selector):
+        group = field.metadata.get("group")
+        for chosen in () if group is None else [each for each in registry(group) if each not in ("composed",)]:
+            config = resolve([f"selector={name}", f"{field.name}={chosen}"])
+            assert config.data[field.name]["name"] == chosen
+
+
+def test_methods_one_after_the_other_keep_their_settings():
+    words = "selector=sequence first=simdiff first.community=leiden second=uniform selector.first_retention=0.5"
+    built = resolve(words.split()).selector()
+    assert type(built.first).__name__ == "STSimDiff"
+    assert type(built.first.community).__name__ == "Leiden"
+    assert type(built.second).__name__ == "UniformSelector"
 
 
 def test_sweep_is_the_product():

@@ -253,6 +253,21 @@ def test_neighbours_differ_in_one_part():
     assert all(sum(one != two for one, two in zip(first, each, strict=True)) == 1 for each in near)
 
 
+@pytest.mark.parametrize("trim", ["before", "inside"])
+def test_a_search_at_one_place_of_trimming_leaves_the_other_out(trim):
+    _, *drawn = search.draw(40, 0, trim)
+    inside = [
+        "importance=llm_attention" in search.words_of(each) for each in [*drawn, *search.neighbours(drawn[0], trim)]
+    ]
+    assert inside == [trim == "inside"] * len(inside)
+    assert len(inside) > 50
+
+
+def test_a_place_that_there_is_not_is_refused(words, capsys):
+    assert search.main([*words, "trim=above"]) == 2
+    assert "trim must be one of before, inside, got 'above'\n" in capsys.readouterr().err
+
+
 # -- leaderboard ------------------------------------------------------------------------------------------------------
 
 

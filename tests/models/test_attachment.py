@@ -108,6 +108,18 @@ def test_trimming_reads_the_attention_that_the_layer_computes(family):
         torch.testing.assert_close(kept.sort().values, received[there].topk(len(kept)).values.sort().values)
 
 
+@families
+def test_the_models_own_attention_as_importance_trims_inside(family):
+    model, inputs = model_of(family), FAMILIES[family].inputs(ROWS)
+    kept = []
+    for words, place in ({"importance": "llm_attention"}, None), ({}, "inside"):
+        with STSimDiff(retention=RETENTION, **words).attach(model, trim=place) as attached:
+            greedy(model, inputs, 1)
+        assert attached.trim == "inside"
+        kept.append(attached.selection.indices)
+    assert torch.equal(*kept)
+
+
 @everything
 def test_beams(family, attention, trim):
     model, inputs = model_of(family, attention), FAMILIES[family].inputs(ROWS)

@@ -210,6 +210,9 @@ def test_a_budget_in_tokens_does_not_look_back():
 def test_where_attached_methods_prune():
     assert STSimDiff().natural_trim == "before"
     assert STSimDiff(preset="release").natural_trim == "inside"
+    for name in ("simdiff", "importance", "sim", "sim_spatial", "sim_temporal"):
+        assert SELECTORS.build({"name": name, "importance": "llm_attention"}).natural_trim == "inside"
+        assert SELECTORS.build({"name": name, "importance": "encoder_attention"}).natural_trim == "before"
     for name in ("fastv", "framefusion"):
         assert SELECTORS.build(name).natural_trim == "inside"
         assert SELECTORS.build({"name": name, "signal": "features"}).natural_trim == "before"
