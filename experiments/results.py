@@ -26,7 +26,7 @@ SIX = ("paper", "thresholds", "community", "split", "difference", "metrics")
 model.
 """
 
-ON_TEST = ("paper", "community", "split", "difference", "peers", "found", "metrics", "questions")
+ON_TEST = ("paper", "community", "split", "difference", "peers", "found", "found_inside", "metrics", "questions")
 """Studies that were measured on the test split, where more clips show smaller differences; the others on the one of the
 settings.
 """
@@ -129,7 +129,7 @@ def _measured(outcomes: Outcomes, model: str, split: str) -> str:
             "same commands with split=test measure on all of it."
         )
     if split != "test" and (clips := saved_clips(outcomes, "test", {}, None)):
-        named = ", ".join(name for name in ON_TEST if name not in OVER_ALL.values())
+        named = ", ".join(name for name in ON_TEST if name in studies())
         told.append(f"These studies are measured on {len(clips)} clips of the test split: {named}.")
     return " ".join(told) + "\n"
 

@@ -1,12 +1,12 @@
 """Past the paper: compose parts of ST-SimDiff, choose on the validation split, and test once on the test split.
 
-  python -m experiments.search              choose, and write conf/found.yaml
-  python -m experiments.search trim=inside  of those that the language model's own attention trims
-  python -m experiments.studies found split=test
+  python -m experiments.search trim=before      choose, and write conf/found.yaml
+  python -m experiments.search trim=inside      of what the LLM's own attention trims: conf/found_inside.yaml
+  python -m experiments.studies found found_inside split=test
 
 Candidates are drawn at random from all combinations of parts, with the paper's default among them. Successive halving
-measures them on more and more clips and keeps the better third each time. All changes of one part of the best follow,
-in the same way. Nothing is ever measured on the test split here.
+measures them on more and more clips and keeps the better third each time. All changes of one part of the best follow in
+the same way, again and again until none is better. Nothing is ever measured on the test split here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .ending import ends_well
 from .outcomes import Outcomes
 from .settings import compose
 from .statistics import accuracy, difference, words
-from .studies.catalogue import FOUND, settings
+from .studies.catalogue import FOUND, FOUND_INSIDE, settings
 from .sweep import Plan, Store, run
 from .sweep.__main__ import check_size, shown
 from .sweep.engines import Resources
@@ -40,6 +40,7 @@ PARTS: Mapping[str, Sequence[Words]] = {
     "threshold": [
         (),
         ("similarity_threshold=0.7",),
+        ("similarity_threshold=0.85",),
         ("similarity_threshold=0.9",),
         ("similarity_threshold=0.95",),
         ("similarity_threshold=representatives",),
@@ -59,8 +60,11 @@ PARTS: Mapping[str, Sequence[Words]] = {
         ("difference.threshold=0.8",),
         ("difference=none",),
         ("difference=percentile",),
+        ("difference=percentile", "difference.percentile=85"),
         ("difference=robust_z",),
+        ("difference=robust_z", "difference.z=2"),
         ("difference=noise",),
+        ("difference=noise", "difference.sigmas=3"),
         ("difference=drift",),
         ("difference=multiscale",),
         ("difference=frame_relative",),
@@ -79,7 +83,8 @@ PARTS: Mapping[str, Sequence[Words]] = {
         ("importance=llm_attention",),
     ],
     "events": [(), ("selector.protect_events=true",)],
-    "edges": [(), ("temporal=motion",), ("spatial.connectivity=8",), ("temporal.stride=2",)],
+    "spatial": [(), ("spatial.connectivity=8",)],
+    "temporal": [(), ("temporal=motion",), ("temporal.stride=2",)],
     "followed": [(), ("selector.similarity_edges=spatial",), ("selector.similarity_edges=temporal",)],
 }
 """The parts that are combined; the first choice of each is the paper's."""
@@ -89,6 +94,9 @@ INSIDE = ("importance=llm_attention",)
 
 KEEP = 3
 """A third of the candidates is kept for the next stage."""
+
+ROUNDS = 3
+"""Of changes of one part, as many as a search usually has: its size is counted with them."""
 
 Candidate = tuple[int, ...]
 """The number of the choice of each part."""
@@ -126,14 +134,14 @@ def search(own: Mapping[str, Any], *, yes: bool = False) -> str:
     resources = Resources(**{key: own[key] for key in ("engine", "workers", "threads", "gpus", "address")})
     stages = [int(clips) for clips in own["stages"]]
     drawn = draw(int(own["candidates"]), int(own["seed"]), own["trim"])
-    most = len(drawn) + sum(map(len, PARTS.values()))
+    most = len(drawn) + ROUNDS * sum(map(len, PARTS.values()))
     check_size(most * stages[0] + most // KEEP * stages[-1], own["limit"], yes=yes)
     retention = float(own["retention"])
 
-    def halving(candidates: Sequence[Candidate], store: Store) -> list[tuple[Candidate, float]]:
+    def halving(candidates: Sequence[Candidate], store: Store, best: Candidate) -> list[tuple[Candidate, float]]:
         """The candidates that are left after the last stage with their shares of right answers, best first.
 
-        One that fails on a clip is left out.
+        The best so far and the paper's default stay to the end. A candidate that fails on a clip is left out.
         """
         left = [(candidate, 0.0) for candidate in candidates]
         for clips in stages:
@@ -152,14 +160,17 @@ def search(own: Mapping[str, Any], *, yes: bool = False) -> str:
                 raise StgraphError("every candidate failed on some clip; python -m experiments.sweep tells why")
             shares.sort(key=lambda pair: (-pair[1], pair[0]))
             print(f"{clips} clips: {len(rows)} candidates, best {100 * shares[0][1]:.1f} %", file=sys.stderr)
-            paper = [pair for pair in shares if not any(pair[0])]
-            left = list(dict.fromkeys([*shares[: max(2, len(shares) // KEEP)], *paper]))
+            best_third = shares[: max(2, len(shares) // KEEP)]
+            left = [pair for pair in shares if pair in best_third or pair[0] == best or not any(pair[0])]
         return left
 
     with Store(str(own["results"])) as store:
-        first = halving(drawn, store)[0][0]
-        near = [first, (0,) * len(PARTS), *neighbours(first, own["trim"])]
-        best = max(halving(near, store), key=lambda pair: pair[1])[0]
+        tried = set(drawn)
+        best, before = halving(drawn, store, drawn[0])[0][0], None
+        while best != before:
+            before, near = best, [best, (0,) * len(PARTS), *neighbours(best, own["trim"])]
+            best = halving(near, store, best)[0][0]
+            tried.update(near)
         outcomes = Outcomes.of(store, evaluator.identity["benchmark"])
     names = evaluator.clips("validation", stages[-1])
     rows = [
@@ -179,11 +190,11 @@ def search(own: Mapping[str, Any], *, yes: bool = False) -> str:
         "words": list(words_of(best)),
         "retention": retention,
         "validation": evidence,
-        "candidates": len(set(drawn) | set(near)),
+        "candidates": len(tried),
         "model": evaluator.identity["model"],
         "benchmark": evaluator.identity["benchmark"],
     }
-    path = Path(str(own["found"]))
+    path = Path(own["found"] or (FOUND_INSIDE if own["trim"] == "inside" else FOUND))
     try:
         path.write_text(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), "utf-8")
     except OSError as error:

@@ -58,9 +58,8 @@ def draw(lines: list[dict[str, float]], path: Path) -> None:
         seen = [(minute, line[kind]) for minute, line in zip(minutes, lines, strict=True) if kind in line]
         axis.plot(*zip(*seen, strict=True), color="#0072b2", linewidth=1.5)
         axis.axhline(CHANCE.get(kind, 0.25), color="0.5", linestyle="--", linewidth=1)
-        for before, line, minute in zip([0.0, *minutes], lines, minutes, strict=False):
-            if line["frames"] > 8:
-                axis.axvspan(before, minute, color="0.92", linewidth=0)
+        long = [line["frames"] > 8 for line in lines]
+        axis.fill_between(minutes, 1.02, where=long, step="pre", color="0.92", linewidth=0)
         axis.set_title(kind, fontsize=10)
         axis.set_ylim(0, 1.02)
         axis.spines[["top", "right"]].set_visible(False)

@@ -141,7 +141,7 @@ def _kinds(measured: Measured) -> Figure:
             line = measured.line(name, retention)
             for column, kind in enumerate(kinds):
                 if line is not None and base is not None and kind in line.by_kind and kind in base.by_kind:
-                    values[place, column] = 100 * (line.by_kind[kind].estimate - base.by_kind[kind].estimate)
+                    values[place, column] = 100 * (line.by_kind[kind] - base.by_kind[kind])
         _heat(panel, values, signed=True)
         panel.set_xticks(range(len(kinds)), kinds, rotation=55, ha="right")
         panel.set_yticks(range(len(names)), names)

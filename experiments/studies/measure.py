@@ -29,7 +29,7 @@ class Line:
         accuracy: share of right answers.
         difference: to the base row; None for the base itself and where that was not measured.
         holm: p value of the difference, corrected within the study; None where there is no difference.
-        by_kind: accuracy of each type of question.
+        by_kind: share of right answers of each type of question.
         figures: means over clips.
     """
 
@@ -41,7 +41,7 @@ class Line:
     accuracy: Interval
     difference: Difference | None
     holm: float | None
-    by_kind: dict[str, Interval]
+    by_kind: dict[str, float]
     figures: dict[str, Interval]
 
 
@@ -86,11 +86,6 @@ class Measured:
     def rows(self) -> list[str]:
         """Those that were measured, in the order of the study, without the model that sees all."""
         return list(dict.fromkeys(line.row for line in self.lines if line.row != FULL))
-
-    @property
-    def clips(self) -> int:
-        """The most clips that a row was asked about under one condition."""
-        return max((len(np.unique(self.outcomes.clip[line.questions])) for line in self.lines), default=0)
 
 
 def measure(
@@ -142,7 +137,7 @@ def measure(
                 statistics.accuracy(outcomes.correct[number, asked], outcomes.clip[asked], resamples=resamples),
                 _difference(outcomes, number, base, asked, resamples) if compared and base is not None else None,
                 None,
-                _by_kind(outcomes, number, asked, resamples),
+                _by_kind(outcomes, number, asked),
                 _figures(outcomes, number, asked, study.figures, resamples),
             )
         )
@@ -165,15 +160,9 @@ def _difference(outcomes: Outcomes, number: int, base: int, asked: NDArray[np.bo
     )
 
 
-def _by_kind(outcomes: Outcomes, number: int, asked: NDArray[np.bool_], resamples: int) -> dict[str, Interval]:
-    found = {}
-    for kind in outcomes.kinds:
-        chosen = asked & (outcomes.kind == kind)
-        if chosen.any():
-            found[kind] = statistics.accuracy(
-                outcomes.correct[number, chosen], outcomes.clip[chosen], resamples=min(resamples, 1000)
-            )
-    return found
+def _by_kind(outcomes: Outcomes, number: int, asked: NDArray[np.bool_]) -> dict[str, float]:
+    known = {kind: asked & (outcomes.kind == kind) for kind in outcomes.kinds}
+    return {kind: float(outcomes.correct[number, each].mean()) for kind, each in known.items() if each.any()}
 
 
 def _figures(

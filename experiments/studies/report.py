@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 METRICS = ("coverage", "reconstruction error", "frame spread", "event recall")
 """What is known of a selection without a language model. The last needs clips whose events are known."""
 
+PAST = ("found", "found_inside")
+"""Studies of what was chosen on the validation split."""
+
 OVER_ALL = {"j": "metrics", "k": "questions"}
 """Studies over all others, by letter."""
 
@@ -132,13 +135,15 @@ def answer(found: Measured, retention: float = 0.1) -> str:
     best = max(compared, key=lambda line: line.difference.interval.estimate if line.difference else 0.0)
     assert best.difference is not None  # as chosen above
     gain = f"{best.row}, {words(best.difference.interval, sign=True)} points against {found.study.base}"
-    gain += f" at {retention:.0%}"
-    if found.study.name == "found":
+    gain += f" at {retention:.0%}{_elsewhere(found, best.row, retention)}"
+    if found.study.name in PAST:
         return _past(found, retention)
     if found.study.base != PAPER:
         own = next((line for line in compared if line.row == PAPER and line.difference is not None), None)
         whole = "" if own is None or own.difference is None else words(own.difference.interval, sign=True)
-        return f"{found.study.question} The whole method: {whole} points against {found.study.base}; best: {gain}."
+        if own is not None:
+            whole += f" points against {found.study.base} at {retention:.0%}{_elsewhere(found, PAPER, retention)}"
+        return f"{found.study.question} The whole method: {whole}; best: {gain}."
     if best.holm is not None and best.holm < 0.05 and best.difference.interval.low > 0:
         return f"{found.study.question} There is better: {gain}."
     smallest = 100 * best.difference.detectable
@@ -148,11 +153,21 @@ def answer(found: Measured, retention: float = 0.1) -> str:
     )
 
 
+def _elsewhere(found: Measured, row: str, retention: float) -> str:
+    """What a row gains at the other retentions, under the first condition."""
+    told = ""
+    for other in found.retentions:
+        line = found.line(row, other, found.conditions[0])
+        if other != retention and line is not None and line.difference is not None:
+            told += f", {words(line.difference.interval, sign=True)} at {other:.0%}"
+    return told
+
+
 def _past(found: Measured, retention: float) -> str:
     """Whether the composition that was found beats the paper's default and every peer."""
     lines = [line for line in found.lines if line.retention == retention and line.difference is not None]
     paper = next((line for line in lines if line.row == PAPER), None)
-    rivals = [line for line in lines if line.row != PAPER]
+    rivals = [line for line in lines if line.row != PAPER and not line.row.startswith("found")]
     if paper is None or paper.difference is None or not rivals:
         return f"{found.study.question} Not measured."
     gain = _turned(paper.difference.interval)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from stgraph.app.compare import Cell, markdown
 
 from ..statistics import words
@@ -18,13 +20,15 @@ def table(measured: Measured) -> str:
     parts = []
     for condition in measured.conditions:
         for retention in measured.retentions:
+            if not _lines(measured, retention, condition):
+                continue
             rows: list[list[Cell]] = []
             for name in [FULL, *measured.rows]:
                 line = measured.line(name, retention, condition)
                 if line is not None:
                     rows.append(_cells(line, measured))
             heads = ["configuration", "right answers, %", f"against {measured.study.base}", "p (Holm)"]
-            title = f"**{_where(measured, retention, condition)}**"
+            title = f"**{_where(measured, retention, condition)}** ({_asked(measured, retention, condition)})"
             heads += [_heading(name) for name in measured.study.figures if name in measured.outcomes.figures]
             parts.append(f"{title}\n\n{markdown(heads, rows)}")
     if measured.missing:
@@ -66,18 +70,27 @@ def _where(measured: Measured, retention: float, condition: str) -> str:
     return f"{retention:.0%} of the tokens{named}"
 
 
+def _lines(measured: Measured, retention: float, condition: str) -> list[Line]:
+    return [line for line in measured.lines if line.retention == retention and line.condition == condition]
+
+
+def _asked(measured: Measured, retention: float, condition: str) -> str:
+    """How much a table rests on; some rows may have been asked less."""
+    most = max(_lines(measured, retention, condition), key=lambda line: line.questions.sum())
+    clips = len(np.unique(measured.outcomes.clip[most.questions]))
+    return f"{int(most.questions.sum())} questions about {clips} clips"
+
+
 def paragraphs(measured: Measured) -> tuple[str, str]:
     """What was found, and what it means: two paragraphs made of the numbers."""
     retention = 0.1 if 0.1 in measured.retentions else measured.retentions[0]
     condition = measured.conditions[0]
-    lines = [line for line in measured.lines if line.retention == retention and line.condition == condition]
-    lines.sort(key=lambda line: -line.accuracy.estimate)
+    lines = sorted(_lines(measured, retention, condition), key=lambda line: -line.accuracy.estimate)
     base = measured.line(measured.study.base, retention, condition)
     whole = measured.line(FULL, None, condition)
-    questions = int(lines[0].questions.sum()) if lines else 0
     told = [
-        f"{measured.study.question} At {_where(measured, retention, condition)}, over {questions} questions about "
-        f"{measured.clips} clips:"
+        f"{measured.study.question} At {_where(measured, retention, condition)}, over "
+        f"{_asked(measured, retention, condition)}:"
     ]
     if whole is not None:
         told.append(f"the model that sees all tokens answers {words(whole.accuracy)} % right.")

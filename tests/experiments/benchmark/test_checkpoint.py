@@ -31,11 +31,11 @@ def test_it_is_small_and_whole() -> None:
 
 def test_it_answers_far_above_chance(reader: Reader) -> None:
     right, chance = [], []
-    for number in range(12):
+    for number in range(5):
         clip, questions = load_clip("validation", number)
         right += [one.correct for one in reader.answer(clip, questions)]
         chance += [1 / len(one.options) for one in questions]
-    assert sum(right) / len(right) > sum(chance) / len(chance) + 0.1
+    assert sum(right) / len(right) > sum(chance) / len(chance) + 0.4
 
 
 def test_it_answers_in_words(reader: Reader) -> None:
