@@ -26,7 +26,7 @@ SIX = ("paper", "thresholds", "community", "split", "difference", "metrics")
 model.
 """
 
-ON_TEST = ("paper", "community", "split", "difference", "peers", "found", "found_inside", "metrics", "questions")
+ON_TEST = ("paper", "community", "split", "difference", "peers", "found", "metrics", "questions")
 """Studies that were measured on the test split, where more clips show smaller differences; the others on the one of the
 settings.
 """

@@ -1,8 +1,8 @@
 """Past the paper: compose parts of ST-SimDiff, choose on the validation split, and test once on the test split.
 
-  python -m experiments.search trim=before      choose, and write conf/found.yaml
-  python -m experiments.search trim=inside      of what the LLM's own attention trims: conf/found_inside.yaml
-  python -m experiments.studies found found_inside split=test
+  python -m experiments.search              choose, and write conf/found.yaml
+  python -m experiments.search trim=before  of what drops tokens before the language model
+  python -m experiments.studies found split=test
 
 Candidates are drawn at random from all combinations of parts, with the paper's default among them. Successive halving
 measures them on more and more clips and keeps the better third each time. All changes of one part of the best follow in
@@ -28,7 +28,7 @@ from .ending import ends_well
 from .outcomes import Outcomes
 from .settings import compose
 from .statistics import accuracy, difference, words
-from .studies.catalogue import FOUND, FOUND_INSIDE, settings
+from .studies.catalogue import FOUND, settings
 from .sweep import Plan, Store, run
 from .sweep.__main__ import check_size, shown
 from .sweep.engines import Resources
@@ -194,7 +194,7 @@ def search(own: Mapping[str, Any], *, yes: bool = False) -> str:
         "model": evaluator.identity["model"],
         "benchmark": evaluator.identity["benchmark"],
     }
-    path = Path(own["found"] or (FOUND_INSIDE if own["trim"] == "inside" else FOUND))
+    path = Path(str(own["found"]))
     try:
         path.write_text(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), "utf-8")
     except OSError as error:

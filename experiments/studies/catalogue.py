@@ -27,10 +27,8 @@ FLOORS = {"random tokens": ("selector=random",), "uniform tokens": ("selector=un
 OWN = ("simdiff", "importance", "sim_spatial", "sim_temporal", "sim", "diff")
 """Registered selectors that are ST-SimDiff and its ablation rows; all others are peers."""
 
-CONF = Path(__file__).parents[1] / "conf"
-FOUND = CONF / "found.yaml"
-FOUND_INSIDE = CONF / "found_inside.yaml"
-"""What :mod:`experiments.search` has chosen on the validation split: of all, and of what trims inside the LLM."""
+FOUND = Path(__file__).parents[1] / "conf" / "found.yaml"
+"""What :mod:`experiments.search` has chosen on the validation split."""
 
 INSIDE = ("trim=inside", "layer=2")
 
@@ -266,44 +264,27 @@ def studies() -> dict[str, Study]:
 
 
 def past_the_paper() -> Iterator[Study]:
-    """The studies of the compositions that were chosen on the validation split, where they were.
+    """The study of the preset that was chosen on the validation split, where one was.
 
     Raises:
-        StgraphError: a file is not as the search writes it.
+        StgraphError: its file is not as the search writes it.
     """
-    composed = {name: words_of(path) for name, path in (("found", FOUND), ("found, inside", FOUND_INSIDE))}
-    known = {name: words for name, words in composed.items() if words is not None}
-    others = {PAPER: (), **FLOORS, **peers()}
-    for letter, name, title, place in (
-        ("l", "found", "Past the paper", "before the language model"),
-        ("m", "found, inside", "Past the paper, inside the language model", "inside it"),
-    ):
-        if name in known:
-            yield Study(
-                letter,
-                name.replace(", ", "_"),
-                title,
-                f"Is the composition that was chosen on the validation split, and trims {place}, better than the "
-                "paper's default and every peer?",
-                {name: known[name], **known, **others},
-                base=name,
-                retentions=(0.1, 0.3),
-                figures=("coverage", "event recall", "prefill GFLOPs"),
-            )
-
-
-def words_of(path: Path) -> tuple[str, ...] | None:
-    """The words that a search has chosen; None where there was none.
-
-    Raises:
-        StgraphError: the file is not as the search writes it.
-    """
-    if not path.is_file():
-        return None
+    if not FOUND.is_file():
+        return
     try:
-        return tuple(map(str, yaml.safe_load(path.read_text("utf-8"))["words"]))
+        words = tuple(map(str, yaml.safe_load(FOUND.read_text("utf-8"))["words"]))
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise StgraphError(f"{path} is not what the search writes; run python -m experiments.search") from error
+        raise StgraphError(f"{FOUND} is not what the search writes; run python -m experiments.search") from error
+    yield Study(
+        "l",
+        "found",
+        "Past the paper",
+        "Is the composition that was chosen on the validation split better than the paper's default and every peer?",
+        {"found": words, PAPER: (), **FLOORS, **peers()},
+        base="found",
+        retentions=(0.1, 0.3),
+        figures=("coverage", "event recall", "prefill GFLOPs"),
+    )
 
 
 def study(name: str) -> Study:

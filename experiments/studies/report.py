@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 METRICS = ("coverage", "reconstruction error", "frame spread", "event recall")
 """What is known of a selection without a language model. The last needs clips whose events are known."""
 
-PAST = ("found", "found_inside")
-"""Studies of what was chosen on the validation split."""
-
 OVER_ALL = {"j": "metrics", "k": "questions"}
 """Studies over all others, by letter."""
 
@@ -136,7 +133,7 @@ def answer(found: Measured, retention: float = 0.1) -> str:
     assert best.difference is not None  # as chosen above
     gain = f"{best.row}, {words(best.difference.interval, sign=True)} points against {found.study.base}"
     gain += f" at {retention:.0%}{_elsewhere(found, best.row, retention)}"
-    if found.study.name in PAST:
+    if found.study.name == "found":
         return _past(found, retention)
     if found.study.base != PAPER:
         own = next((line for line in compared if line.row == PAPER and line.difference is not None), None)
@@ -167,7 +164,7 @@ def _past(found: Measured, retention: float) -> str:
     """Whether the composition that was found beats the paper's default and every peer."""
     lines = [line for line in found.lines if line.retention == retention and line.difference is not None]
     paper = next((line for line in lines if line.row == PAPER), None)
-    rivals = [line for line in lines if line.row != PAPER and not line.row.startswith("found")]
+    rivals = [line for line in lines if line.row != PAPER]
     if paper is None or paper.difference is None or not rivals:
         return f"{found.study.question} Not measured."
     gain = _turned(paper.difference.interval)

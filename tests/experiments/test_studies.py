@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
+import stgraph
+
 from experiments import leaderboard, results, search
 from experiments.leaderboard import Entry
 from experiments.outcomes import Outcomes, model_of, read
@@ -238,6 +240,11 @@ def test_the_search_chooses_on_validation_clips_only(words, tmp_path, capsys, mo
     assert studies()["found"].rows["found"] == tuple(content["words"])
     assert search.main([*words, "candidates=1"]) == 2
     assert "candidates must be a whole number ≥ 2" in capsys.readouterr().err
+
+
+def test_the_preset_that_ships_is_what_was_chosen():
+    chosen = settings(studies()["found"].rows["found"], 0.1)["selector"]
+    assert registry("selector").config(stgraph.preset("tuned", retention=0.1)) == chosen
 
 
 def test_the_search_leaves_out_what_fails_on_a_clip(words, tmp_path, monkeypatch):
