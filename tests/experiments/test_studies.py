@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 import stgraph
-
 from experiments import leaderboard, results, search
 from experiments.leaderboard import Entry
 from experiments.outcomes import Outcomes, model_of, read
