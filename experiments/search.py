@@ -4,9 +4,9 @@
   python -m experiments.search trim=before  of what drops tokens before the language model
   python -m experiments.studies found split=test
 
-Candidates are drawn at random from all combinations of parts, with the paper's default among them. Successive halving
-measures them on more and more clips and keeps the better third each time. All changes of one part of the best follow in
-the same way, again and again until none is better. Nothing is ever measured on the test split here.
+Candidates are drawn at random from all combinations of parts. The paper's default and the last choice are among them.
+Successive halving measures them on more and more clips and keeps the better third each time. All changes of one part of
+the best follow in the same way, again and again until none is better. Nothing is measured on the test split here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .ending import ends_well
 from .outcomes import Outcomes
 from .settings import compose
 from .statistics import accuracy, difference, words
-from .studies.catalogue import FOUND, settings
+from .studies.catalogue import FOUND, settings, words_chosen
 from .sweep import Plan, Store, run
 from .sweep.__main__ import check_size, shown
 from .sweep.engines import Resources
@@ -133,7 +133,11 @@ def search(own: Mapping[str, Any], *, yes: bool = False) -> str:
     evaluator = load(*worker)
     resources = Resources(**{key: own[key] for key in ("engine", "workers", "threads", "gpus", "address")})
     stages = [int(clips) for clips in own["stages"]]
+    path = Path(str(own["found"]))
     drawn = draw(int(own["candidates"]), int(own["seed"]), own["trim"])
+    last = candidate_of(words_chosen(path) or ())
+    if last is not None and _trims(last, own["trim"]):
+        drawn = list(dict.fromkeys([*drawn, last]))
     most = len(drawn) + ROUNDS * sum(map(len, PARTS.values()))
     check_size(most * stages[0] + most // KEEP * stages[-1], own["limit"], yes=yes)
     retention = float(own["retention"])
@@ -194,7 +198,6 @@ def search(own: Mapping[str, Any], *, yes: bool = False) -> str:
         "model": evaluator.identity["model"],
         "benchmark": evaluator.identity["benchmark"],
     }
-    path = Path(str(own["found"]))
     try:
         path.write_text(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), "utf-8")
     except OSError as error:
@@ -232,13 +235,23 @@ def _trims(candidate: Candidate, trim: str | None) -> bool:
     return trim is None or (trim == "inside") == any(word in INSIDE for word in words_of(candidate))
 
 
+def candidate_of(words: Words) -> Candidate | None:
+    """The candidate that these words choose; None where parts have no such choices."""
+    places = []
+    for choices in PARTS.values():
+        fitting = [place for place, choice in enumerate(choices) if set(choice) <= set(words)]
+        places.append(max(fitting, key=lambda place: len(choices[place])))
+    found = tuple(places)
+    return found if set(words_of(found)) == set(words) else None
+
+
 def words_of(candidate: Candidate) -> Words:
     """The words of a candidate; none for the paper's default."""
     chosen = (choices[number] for number, choices in zip(candidate, PARTS.values(), strict=True))
     return tuple(word for each in chosen for word in each)
 
 
-__all__ = ["FOUND", "PARTS", "draw", "main", "neighbours", "search", "words_of"]
+__all__ = ["FOUND", "PARTS", "candidate_of", "draw", "main", "neighbours", "search", "words_of"]
 
 if __name__ == "__main__":
     sys.exit(main())

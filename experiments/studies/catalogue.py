@@ -263,18 +263,25 @@ def studies() -> dict[str, Study]:
     return {study.name: study for study in (*found, *past_the_paper())}
 
 
-def past_the_paper() -> Iterator[Study]:
-    """The study of the preset that was chosen on the validation split, where one was.
+def words_chosen(path: Path) -> tuple[str, ...] | None:
+    """The words that a search has chosen; None where there is no such file.
 
     Raises:
-        StgraphError: its file is not as the search writes it.
+        StgraphError: the file is not as the search writes it.
     """
-    if not FOUND.is_file():
-        return
+    if not path.is_file():
+        return None
     try:
-        words = tuple(map(str, yaml.safe_load(FOUND.read_text("utf-8"))["words"]))
+        return tuple(map(str, yaml.safe_load(path.read_text("utf-8"))["words"]))
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise StgraphError(f"{FOUND} is not what the search writes; run python -m experiments.search") from error
+        raise StgraphError(f"{path} is not what the search writes; run python -m experiments.search") from error
+
+
+def past_the_paper() -> Iterator[Study]:
+    """The study of the preset that was chosen on the validation split, where one was."""
+    words = words_chosen(FOUND)
+    if words is None:
+        return
     yield Study(
         "l",
         "found",

@@ -255,6 +255,24 @@ def test_the_search_leaves_out_what_fails_on_a_clip(words, tmp_path, monkeypatch
     assert yaml.safe_load(found.read_text())["words"] == []
 
 
+def test_words_tell_their_candidate():
+    for candidate in search.draw(50, 0):
+        assert search.candidate_of(search.words_of(candidate)) == candidate
+    assert search.candidate_of(("difference=percentile", "difference.percentile=33")) is None
+    assert search.candidate_of(tuple(studies()["found"].rows["found"])) is not None
+
+
+def test_the_last_choice_is_a_candidate(words, tmp_path):
+    found = tmp_path / "found.yaml"
+    last = ("community=leiden", "importance=change")
+    found.write_text(yaml.safe_dump({"words": list(last)}))
+    assert last not in map(search.words_of, search.draw(2, 0))
+    assert search.main([*words, "candidates=2", "stages=[2]", f"found={found}", "retention=0.3"]) == 0
+    assert read(tmp_path / "r.sqlite").row(settings(last, 0.3), "model") is not None
+    found.write_text("words: 3\n")
+    assert search.main([*words, f"found={found}"]) == 2
+
+
 def test_neighbours_differ_in_one_part():
     first = search.draw(5, 0)[3]
     near = search.neighbours(first)
