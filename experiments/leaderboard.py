@@ -2,7 +2,7 @@
 
   python -m experiments.leaderboard                                   make the page from the files
   python -m experiments.leaderboard add NAME selector=my.module:Mine  measure a method and write its file
-  python -m experiments.leaderboard all                               the same for every method of this package
+  python -m experiments.leaderboard all                               the same for every method and preset of this package
 
 A file holds a bit for each question, so the page can be made, and checked, without a model. Its digest covers all that
 it says.
@@ -31,7 +31,7 @@ from .ending import ends_well
 from .outcomes import Outcomes
 from .settings import compose
 from .statistics import accuracy, words
-from .studies.catalogue import FLOORS, FULL, PAPER, peers, settings
+from .studies.catalogue import FLOORS, FOUND, FULL, PAPER, peers, settings, words_chosen
 from .sweep import Plan, Store, run, settings_of
 from .sweep.__main__ import check_size, shown
 from .sweep.cells import digest
@@ -175,6 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     methods = tuple(word for word in rest if word.partition("=")[0] not in keys)
     if plain == ["all"]:
         names: dict[str, tuple[str, ...]] = {FULL: ("selector=none",), PAPER: (), **FLOORS, **peers()}
+        if (tuned := words_chosen(FOUND)) is not None:
+            names["tuned"] = tuned
         for path in add(names, own, files, yes=given.yes):
             print(path)
     elif plain[:1] == ["add"]:
