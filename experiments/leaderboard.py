@@ -2,7 +2,7 @@
 
   python -m experiments.leaderboard                                   make the page from the files
   python -m experiments.leaderboard add NAME selector=my.module:Mine  measure a method and write its file
-  python -m experiments.leaderboard all                               the same for every method and preset of this package
+  python -m experiments.leaderboard all                               the same for every method and preset here
 
 A file holds a bit for each question, so the page can be made, and checked, without a model. Its digest covers all that
 it says.
