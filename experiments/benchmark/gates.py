@@ -23,7 +23,7 @@ from stgraph import Selector, Signals, StgraphError, VideoTokens
 from stgraph.selectors.base import Ranking
 
 from .answering import CHECKPOINT, Outcome, Reader
-from .painting import Clip, cover_of
+from .painting import Clip, unpainted
 from .questions import TYPES, Question, ask
 from .script import Knobs, write_script
 from .splits import SPLITS, load_clip
@@ -97,17 +97,11 @@ def _rows(question: Question, words: dict[str, int]) -> Iterator[np.ndarray]:
         yield row
 
 
-def unpainted(name: str, knobs: Knobs) -> Clip:
-    """A clip without pixels, for its questions."""
-    script = write_script(name, knobs)
-    return Clip(script, np.zeros((0, 0, 0, 3), np.uint8), cover_of(script))
-
-
 def forest(asked: Sequence[Sequence[Question]], seed: int = 0) -> list[list[bool]]:
     """Whether a random forest that has read ``TRAINED`` training clips' questions answers each question right."""
     from sklearn.ensemble import RandomForestClassifier
 
-    known = [ask(unpainted(f"train forest {number}", Knobs()), each=1) for number in range(TRAINED)]
+    known = [ask(unpainted(write_script(f"train forest {number}", Knobs())), each=1) for number in range(TRAINED)]
     said = {word for each in (*known, *asked) for one in each for word in (*one.text.split(), *one.options)}
     words = {word: number for number, word in enumerate(sorted(said))}
     rows = [row for each in known for one in each for row in _rows(one, words)]

@@ -75,6 +75,11 @@ def paint(script: Script) -> Clip:
     return Clip(script, frames.clip(0, 255).astype(np.uint8), cover_of(script))
 
 
+def unpainted(script: Script) -> Clip:
+    """A clip without pixels, which questions do not look at."""
+    return Clip(script, np.zeros((0, 0, 0, 3), np.uint8), cover_of(script))
+
+
 def cover_of(script: Script) -> np.ndarray:
     """(objects, T, h, w) uint8 how much of each token objects cover, without painting; see :class:`Clip`."""
     knobs = script.knobs

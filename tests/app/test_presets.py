@@ -32,7 +32,7 @@ def test_a_file_of_the_same_name_comes_first(tmp_path, monkeypatch) -> None:
     (tmp_path / "tuned").write_text("retention: 0.7\n")
     assert load_config("tuned") == {"retention": 0.7}
     assert (
-        stgraph.preset("tuned").similarity_threshold == stgraph.STSimDiff(similarity_threshold=0.7).similarity_threshold
+        stgraph.preset("tuned").similarity_threshold == stgraph.STSimDiff(similarity_threshold=0.9).similarity_threshold
     )
 
 

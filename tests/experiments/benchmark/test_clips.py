@@ -16,18 +16,13 @@ import pytest
 
 from experiments.benchmark import painting, sprites
 from experiments.benchmark.model import vocabulary
-from experiments.benchmark.painting import Clip, cover_of, paint
+from experiments.benchmark.painting import Clip, paint, unpainted
 from experiments.benchmark.questions import TYPES, VISIBLE, Question, ask
-from experiments.benchmark.script import SHORTEST, Knobs, Script, write_script
+from experiments.benchmark.script import SHORTEST, Knobs, write_script
 from experiments.benchmark.splits import QUESTIONS, SPLITS, digest, load_clip
 from stgraph import StgraphError
 
 SMALL = Knobs(frames=8, side=96)
-
-
-def unpainted(script: Script) -> Clip:
-    """A clip without pixels, which questions do not look at."""
-    return Clip(script, np.zeros((0, 0, 0, 3), np.uint8), cover_of(script))
 
 
 def bytes_of_clips() -> str:

@@ -12,8 +12,8 @@ import torch
 from experiments.benchmark import gates
 from experiments.benchmark import model as small
 from experiments.benchmark.answering import Reader
-from experiments.benchmark.gates import GIVEN, Chosen, forest, outcomes, shuffled, unpainted
-from experiments.benchmark.painting import paint
+from experiments.benchmark.gates import GIVEN, Chosen, forest, outcomes, shuffled
+from experiments.benchmark.painting import paint, unpainted
 from experiments.benchmark.questions import Question, ask
 from experiments.benchmark.script import Knobs, write_script
 from stgraph import StgraphError, VideoTokens
@@ -58,7 +58,7 @@ def test_each_gate_shows_what_it_says(reader: Reader) -> None:
 
 def test_the_forest_is_at_chance_and_finds_a_planted_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "TRAINED", 100)
-    asked = [ask(unpainted(f"validation {number}", Knobs())) for number in range(40)]
+    asked = [ask(unpainted(write_script(f"validation {number}", Knobs()))) for number in range(40)]
     right = [value for each in forest(asked) for value in each]
     chance = np.mean([1 / len(one.options) for each in asked for one in each])
     assert abs(np.mean(right) - chance) < 0.07

@@ -14,7 +14,7 @@ from experiments.benchmark import guides, tower, train
 from experiments.benchmark import model as small
 from experiments.benchmark.answering import Reader
 from experiments.benchmark.labels import EVENTS, LABELS, Auxiliary, labels
-from experiments.benchmark.painting import paint
+from experiments.benchmark.painting import paint, unpainted
 from experiments.benchmark.questions import VISIBLE, Question, ask
 from experiments.benchmark.script import DIRECTIONS, Knobs, write_script
 from experiments.benchmark.sequence import IDS
@@ -311,7 +311,7 @@ def test_practice_counts_every_colour_and_shows_more_movement() -> None:
     asked: dict[bool, Counter[tuple[str, str]]] = {}
     for practice in (False, True):
         scripts = [write_script(f"practice {n}", Knobs(), practice=practice) for n in range(40)]
-        questions = [question for script in scripts for question in ask(paint(script), each=9, practice=practice)]
+        questions = [question for script in scripts for question in ask(unpainted(script), each=9, practice=practice)]
         asked[practice] = Counter((question.type, question.word) for question in questions)
     numbers = [asked[True]["count", word] for word in "1234"]
     assert min(numbers) > 20
