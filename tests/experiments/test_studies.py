@@ -127,6 +127,18 @@ def test_words_follow_from_the_numbers(detectors):
     assert "of 3 rows held against paper's default 1 are better and 1 worse beyond chance" in text
     assert re.search(r"\| leiden \| 7\d\.\d \[.*\] \| \*\*\+1\d\.\d \[.*\]\*\* \| < 0.001 \|", text)
     assert "Not measured: multiplex" in text
+    assert re.search(r"at 10%, \+1\d\.\d \[.*\] at 30%\.$", answer(found))  # each retention has its gain
+
+
+def test_each_table_says_what_it_rests_on(detectors):
+    correct = detectors.correct.copy()
+    for words in ((), *studies()["community"].rows.values()):
+        row = detectors.row(settings(words, 0.3), "m")
+        if row is not None:
+            correct[row, detectors.clip >= 40] = np.nan
+    table = report("community", replace(detectors, correct=correct), "m", "test").table
+    assert "**10% of the tokens** (360 questions about 60 clips)" in table
+    assert "**30% of the tokens** (240 questions about 40 clips)" in table
 
 
 def test_the_metric_that_follows_accuracy_is_found(detectors):
