@@ -87,7 +87,10 @@ def _curves(measured: Measured) -> Figure:
             panel.plot(x, y, f"{marker}-", color=colour, linewidth=1.1, markersize=4.5, label=name)
     _full(panel, measured, vertical=False)
     panel.set_xscale("log")
-    panel.set_xticks([r * 100 for r in measured.retentions], [f"{r:.0%}" for r in measured.retentions])
+    clips = [measured.asked(retention, measured.conditions[0])[1] for retention in measured.retentions]
+    notes = [f"\n{count} clips" if len(set(clips)) > 1 else "" for count in clips]
+    marks = [f"{r:.0%}{note}" for r, note in zip(measured.retentions, notes, strict=True)]
+    panel.set_xticks([r * 100 for r in measured.retentions], marks)
     panel.minorticks_off()
     panel.set_xlabel("tokens kept")
     panel.set_ylabel("right answers, %")

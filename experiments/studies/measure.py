@@ -72,6 +72,21 @@ class Measured:
                 return line
         return None
 
+    def asked(self, retention: float, condition: str) -> tuple[int, int]:
+        """Questions and clips of the row that was asked most, at a retention and under a condition."""
+        lines = [line for line in self.lines if (line.retention, line.condition) == (retention, condition)]
+        most = max(lines, key=lambda line: line.questions.sum())
+        return int(most.questions.sum()), len(np.unique(self.outcomes.clip[most.questions]))
+
+    def loss(self, row: str, retention: float, condition: str) -> Interval | None:
+        """What a row loses against the model that sees all tokens, on the questions that both were asked."""
+        line, full = self.line(row, retention, condition), self.line(FULL, None, condition)
+        if line is None or full is None:
+            return None
+        asked = line.questions & full.questions
+        correct, clip = self.outcomes.correct, self.outcomes.clip[asked]
+        return statistics.difference(correct[line.number, asked], correct[full.number, asked], clip).interval
+
     @property
     def retentions(self) -> list[float]:
         """Those that were measured, without the model that sees all."""

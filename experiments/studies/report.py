@@ -18,7 +18,7 @@ from ..statistics import Interval, words
 from . import figures
 from .catalogue import FLOORS, FULL, PAPER, Study, settings, studies
 from .measure import Measured, measure
-from .words import paragraphs, table
+from .words import losses, paragraphs, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,6 +122,8 @@ def saved_clips(outcomes: Outcomes, split: str, knobs: dict[str, object] | objec
 def answer(found: Measured, retention: float = 0.1) -> str:
     """The study's question, answered in a sentence with a figure and its interval."""
     retention = retention if retention in found.retentions else found.retentions[0]
+    if found.study.view == "lengths":
+        return f"{found.study.question} At {retention:.0%}, {PAPER} loses, in points: {losses(found, retention)}."
     compared = [
         line
         for line in found.lines

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from stgraph.app.compare import Cell, markdown
 
 from ..statistics import words
@@ -76,9 +74,8 @@ def _lines(measured: Measured, retention: float, condition: str) -> list[Line]:
 
 def _asked(measured: Measured, retention: float, condition: str) -> str:
     """How much a table rests on; some rows may have been asked less."""
-    most = max(_lines(measured, retention, condition), key=lambda line: line.questions.sum())
-    clips = len(np.unique(measured.outcomes.clip[most.questions]))
-    return f"{int(most.questions.sum())} questions about {clips} clips"
+    questions, clips = measured.asked(retention, condition)
+    return f"{questions} questions about {clips} clips"
 
 
 def paragraphs(measured: Measured) -> tuple[str, str]:
@@ -104,8 +101,17 @@ def paragraphs(measured: Measured) -> tuple[str, str]:
     return " ".join(told), _meaning(measured)
 
 
+def losses(measured: Measured, retention: float) -> str:
+    """What the base row loses under each condition."""
+    found = {name: measured.loss(measured.study.base, retention, name) for name in measured.conditions}
+    return _listed([f"{words(loss, sign=True)} with {name}" for name, loss in found.items() if loss is not None])
+
+
 def _meaning(measured: Measured) -> str:
     """Which differences to the base row are more than chance, at every retention."""
+    if measured.study.view == "lengths":
+        told = [f"At {retention:.0%}: {losses(measured, retention)}." for retention in measured.retentions]
+        return f"{_upper(measured.study.base)} against all tokens, in points. {' '.join(told)}"
     told = []
     for retention in measured.retentions:
         compared = [
@@ -113,6 +119,8 @@ def _meaning(measured: Measured) -> str:
             for line in measured.lines
             if line.retention == retention and line.difference is not None and line.row not in FLOORS
         ]
+        if not compared:
+            continue
         sure = [line for line in compared if line.holm is not None and line.holm < 0.05 and _sure(line)]
         better = sorted((line for line in sure if _points(line) > 0), key=_points, reverse=True)
         worse = sorted((line for line in sure if _points(line) < 0), key=_points)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import stgraph
-from experiments import leaderboard, results, search
+from experiments import leaderboard, results, search, statistics
 from experiments.leaderboard import Entry
 from experiments.outcomes import Outcomes, model_of, read
 from experiments.statistics import accuracy, difference, holm
@@ -21,7 +21,8 @@ from experiments.studies.__main__ import main
 from experiments.studies.catalogue import FULL, PAPER, Study, peers, settings, studies
 from experiments.studies.measure import measure
 from experiments.studies.report import answer, clips_of, report
-from experiments.sweep.cells import content, digest
+from experiments.studies.words import paragraphs
+from experiments.sweep.cells import content, digest, settings_of
 from experiments.sweep.evaluator import clip_name
 from stgraph.registry import registry
 
@@ -139,6 +140,18 @@ def test_each_table_says_what_it_rests_on(detectors):
     table = report("community", replace(detectors, correct=correct), "m", "test").table
     assert "**10% of the tokens** (360 questions about 60 clips)" in table
     assert "**30% of the tokens** (240 questions about 40 clips)" in table
+
+
+def test_lengths_are_told_by_what_is_lost():
+    study = replace(studies()["length"], conditions={"8 frames": {}, "again": {}}, retentions=(0.1, 0.3))
+    rates = {(FULL, 1.0): 0.9, (PAPER, 0.1): 0.5, (PAPER, 0.3): 0.7, ("random tokens", 0.1): 0.3}
+    outcomes = outcomes_of(rates, study)
+    found = measure(study, outcomes, "m", clips_of(study, outcomes, "test"))
+    full, paper = outcomes.row(settings_of(None), "m"), outcomes.row(settings((), 0.1), "m")
+    loss = difference(outcomes.correct[paper], outcomes.correct[full], outcomes.clip).interval
+    lost = statistics.words(loss, sign=True)
+    assert answer(found).endswith(f"At 10%, {PAPER} loses, in points: {lost} with 8 frames and {lost} with again.")
+    assert f"At 10%: {lost} with 8 frames and {lost} with again. At 30%: −" in paragraphs(found)[1]
 
 
 def test_the_metric_that_follows_accuracy_is_found(detectors):
