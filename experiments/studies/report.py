@@ -148,8 +148,30 @@ def answer(found: Measured, retention: float = 0.1) -> str:
     smallest = 100 * best.difference.detectable
     return (
         f"{found.study.question} Nothing better than {PAPER} is shown, once all rows are corrected for: the best is "
-        f"{gain}; alone, {smallest:.1f} points would have been found four times in five."
+        f"{gain}; alone, {smallest:.1f} points would have been found four times in five.{_better(found, retention)}"
     )
+
+
+def _better(found: Measured, without: float) -> str:
+    """The best row at each other retention where one is better beyond chance."""
+    told = ""
+    for retention in found.retentions:
+        rows = [line for line in found.lines if line.retention == retention != without and line.row not in FLOORS]
+        sure = {
+            line.difference.interval.estimate: line
+            for line in rows
+            if line.difference is not None
+            and line.holm is not None
+            and line.holm < 0.05
+            and line.difference.interval.low > 0
+        }
+        if sure:
+            best = sure[max(sure)]
+            condition = f" under {best.condition}" if best.condition and len(found.conditions) > 1 else ""
+            assert best.difference is not None  # as chosen above
+            told += f" At {retention:.0%} there is better: {best.row}{condition}, "
+            told += f"{words(best.difference.interval, sign=True)}."
+    return told
 
 
 def _elsewhere(found: Measured, row: str, retention: float) -> str:

@@ -124,6 +124,8 @@ def test_words_follow_from_the_numbers(detectors):
     told = answer(same)
     assert f"Nothing better than {PAPER} is shown" in told
     assert "the best is louvain, 0.0 [0.0, 0.0] points" in told
+    late = replace(found, lines=tuple(line for line in found.lines if line.row != "leiden" or line.retention > 0.1))
+    assert re.search(r"Nothing better .* At 30% there is better: leiden, \+1\d\.\d \[.*\]\.$", answer(late))
     text = report("community", detectors, "m", "test").text("x.png", "command")
     assert "of 3 rows held against paper's default 1 are better and 1 worse beyond chance" in text
     assert re.search(r"\| leiden \| 7\d\.\d \[.*\] \| \*\*\+1\d\.\d \[.*\]\*\* \| < 0.001 \|", text)
