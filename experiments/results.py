@@ -130,7 +130,10 @@ def _measured(outcomes: Outcomes, model: str, split: str) -> str:
         )
     if split != "test" and (clips := saved_clips(outcomes, "test", {}, None)):
         named = ", ".join(name for name in ON_TEST if name in studies())
-        told.append(f"These studies are measured on {len(clips)} clips of the test split: {named}.")
+        told.append(
+            f"These studies are measured on up to {len(clips)} clips of the test split: {named}. Each table says on "
+            "how many."
+        )
     return " ".join(told) + "\n"
 
 

@@ -21,7 +21,7 @@ HIGHLIGHT, FLOOR = "#d55e00", "#8a8a8a"
 
 def draw(measured: Measured) -> Figure:
     """The figure that shows a study best; curves need more than one retention."""
-    if measured.study.view == "curves" and len(measured.retentions) < 2:
+    if measured.study.name == "found" or (measured.study.view == "curves" and len(measured.retentions) < 2):
         return _rows(measured, best_first=True)
     return {"rows": _rows, "thresholds": _thresholds, "kinds": _kinds, "curves": _curves, "lengths": _lengths}[
         measured.study.view
@@ -48,7 +48,7 @@ def _rows(measured: Measured, *, best_first: bool = False) -> Figure:
         for place, name in enumerate(names):
             line = measured.line(name, retention)
             if line is not None:
-                marked = best_first and (name == PAPER or name in FLOORS)
+                marked = best_first and len(retentions) == 1 and (name == PAPER or name in FLOORS)
                 colour = (HIGHLIGHT if name == PAPER else FLOOR) if marked else COLOURS[number]
                 _whisker(panel, line, place + offset, colour)
         panel.plot([], [], "o", color=COLOURS[number], label=f"{retention:.0%} of the tokens")
