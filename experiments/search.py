@@ -89,7 +89,7 @@ PARTS: Mapping[str, Sequence[Words]] = {
 }
 """The parts that are combined; the first choice of each is the paper's."""
 
-INSIDE = ("importance=llm_attention",)
+INSIDE = "importance=llm_attention"
 """The choice that trims inside the language model, at the layer that is usual there; all others trim before it."""
 
 KEEP = 3
@@ -138,6 +138,7 @@ def search(own: Mapping[str, Any], *, yes: bool = False) -> str:
     last = candidate_of(words_chosen(path) or ())
     if last is not None and _trims(last, own["trim"]):
         drawn = list(dict.fromkeys([*drawn, last]))
+    paper = drawn[0]
     most = len(drawn) + ROUNDS * sum(map(len, PARTS.values()))
     check_size(most * stages[0] + most // KEEP * stages[-1], own["limit"], yes=yes)
     retention = float(own["retention"])
@@ -164,23 +165,20 @@ def search(own: Mapping[str, Any], *, yes: bool = False) -> str:
                 raise StgraphError("every candidate failed on some clip; python -m experiments.sweep tells why")
             shares.sort(key=lambda pair: (-pair[1], pair[0]))
             print(f"{clips} clips: {len(rows)} candidates, best {100 * shares[0][1]:.1f} %", file=sys.stderr)
-            best_third = shares[: max(2, len(shares) // KEEP)]
-            left = [pair for pair in shares if pair in best_third or pair[0] == best or not any(pair[0])]
+            kept = {best, paper, *(each for each, _ in shares[: max(2, len(shares) // KEEP)])}
+            left = [pair for pair in shares if pair[0] in kept]
         return left
 
     with Store(str(own["results"])) as store:
         tried = set(drawn)
-        best, before = halving(drawn, store, drawn[0])[0][0], None
+        best, before = halving(drawn, store, paper)[0][0], None
         while best != before:
-            before, near = best, [best, (0,) * len(PARTS), *neighbours(best, own["trim"])]
+            before, near = best, [best, paper, *neighbours(best, own["trim"])]
             best = halving(near, store, best)[0][0]
             tried.update(near)
         outcomes = Outcomes.of(store, evaluator.identity["benchmark"])
     names = evaluator.clips("validation", stages[-1])
-    rows = [
-        outcomes.row(settings(words_of(each), retention), evaluator.identity["model"])
-        for each in (best, (0,) * len(PARTS))
-    ]
+    rows = [outcomes.row(settings(words_of(each), retention), evaluator.identity["model"]) for each in (best, paper)]
     one, two = (row for row in rows if row is not None)
     asked = outcomes.asked([one, two], names)
     right, clip = outcomes.correct[:, asked], outcomes.clip[asked]
@@ -232,7 +230,7 @@ def neighbours(candidate: Candidate, trim: str | None = None) -> list[Candidate]
 
 def _trims(candidate: Candidate, trim: str | None) -> bool:
     """Whether a candidate trims at this place; all do at None."""
-    return trim is None or (trim == "inside") == any(word in INSIDE for word in words_of(candidate))
+    return trim is None or (trim == "inside") == (INSIDE in words_of(candidate))
 
 
 def candidate_of(words: Words) -> Candidate | None:

@@ -62,7 +62,8 @@ class Study:
         base: the row that others are held against.
         retentions: of every row.
         conditions: name → knobs of the clips.
-        view: which figure shows it best: ``"rows"``, ``"thresholds"``, ``"kinds"``, ``"curves"`` or ``"lengths"``.
+        view: which figure shows it best: ``"rows"``, ``"ranking"``, ``"thresholds"``, ``"kinds"``, ``"curves"`` or
+            ``"lengths"``.
         figures: of the clips, beside accuracy in the table.
         clips: at most so many of each condition, because the grid is large; None for all.
     """
@@ -290,6 +291,7 @@ def past_the_paper() -> Iterator[Study]:
         {"found": words, PAPER: (), **FLOORS, **peers()},
         base="found",
         retentions=(0.1, 0.3),
+        view="ranking",
         figures=("coverage", "event recall", "prefill GFLOPs"),
     )
 

@@ -21,11 +21,11 @@ HIGHLIGHT, FLOOR = "#d55e00", "#8a8a8a"
 
 def draw(measured: Measured) -> Figure:
     """The figure that shows a study best; curves need more than one retention."""
-    if measured.study.name == "found" or (measured.study.view == "curves" and len(measured.retentions) < 2):
-        return _rows(measured, best_first=True)
-    return {"rows": _rows, "thresholds": _thresholds, "kinds": _kinds, "curves": _curves, "lengths": _lengths}[
-        measured.study.view
-    ](measured)
+    view = measured.study.view
+    if view == "curves" and len(measured.retentions) < 2:
+        view = "ranking"
+    drawn = {"rows": _rows, "ranking": _ranking, "thresholds": _thresholds, "kinds": _kinds, "curves": _curves}
+    return {**drawn, "lengths": _lengths}[view](measured)
 
 
 def _figure(width: float, height: float, columns: int = 1, rows: int = 1, **options: Any) -> tuple[Figure, Any]:
@@ -33,6 +33,11 @@ def _figure(width: float, height: float, columns: int = 1, rows: int = 1, **opti
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def _ranking(measured: Measured) -> Figure:
+    """As rows, the best first."""
+    return _rows(measured, best_first=True)
 
 
 def _rows(measured: Measured, *, best_first: bool = False) -> Figure:

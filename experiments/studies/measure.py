@@ -44,6 +44,21 @@ class Line:
     by_kind: dict[str, float]
     figures: dict[str, Interval]
 
+    @property
+    def points(self) -> float:
+        """The difference to the base row, in the unit of the outcomes; 0 where there is none."""
+        return 0.0 if self.difference is None else self.difference.interval.estimate
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether the interval of the difference excludes zero, and its corrected p value is below 0.05."""
+        return (
+            self.difference is not None
+            and self.difference.interval.excludes_zero
+            and self.holm is not None
+            and self.holm < 0.05
+        )
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -72,10 +87,21 @@ class Measured:
                 return line
         return None
 
+    def at(self, retention: float, condition: str) -> list[Line]:
+        """The lines at a retention and under a condition."""
+        return [line for line in self.lines if (line.retention, line.condition) == (retention, condition)]
+
+    def compared(self, retention: float) -> list[Line]:
+        """The lines at a retention that are held against the base row, under all conditions, without the floors."""
+        return [
+            line
+            for line in self.lines
+            if line.retention == retention and line.difference is not None and line.row not in FLOORS
+        ]
+
     def asked(self, retention: float, condition: str) -> tuple[int, int]:
         """Questions and clips of the row that was asked most, at a retention and under a condition."""
-        lines = [line for line in self.lines if (line.retention, line.condition) == (retention, condition)]
-        most = max(lines, key=lambda line: line.questions.sum())
+        most = max(self.at(retention, condition), key=lambda line: line.questions.sum())
         return int(most.questions.sum()), len(np.unique(self.outcomes.clip[most.questions]))
 
     def loss(self, row: str, retention: float, condition: str) -> Interval | None:

@@ -18,7 +18,7 @@ from ..statistics import Interval, words
 from . import figures
 from .catalogue import FLOORS, FULL, PAPER, Study, settings, studies
 from .measure import Measured, measure
-from .words import losses, paragraphs, table
+from .words import losses, paragraphs, row_of, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -123,15 +123,12 @@ def answer(found: Measured, retention: float = 0.1) -> str:
     """The study's question, answered in a sentence with a figure and its interval."""
     retention = retention if retention in found.retentions else found.retentions[0]
     if found.study.view == "lengths":
-        return f"{found.study.question} At {retention:.0%}, {PAPER} loses, in points: {losses(found, retention)}."
-    compared = [
-        line
-        for line in found.lines
-        if line.retention == retention and line.difference is not None and line.row not in FLOORS
-    ]
+        base = found.study.base
+        return f"{found.study.question} At {retention:.0%}, {base} loses, in points: {losses(found, retention)}."
+    compared = found.compared(retention)
     if not compared:
         return f"{found.study.question} Not measured."
-    best = max(compared, key=lambda line: line.difference.interval.estimate if line.difference else 0.0)
+    best = max(compared, key=lambda line: line.points)
     assert best.difference is not None  # as chosen above
     gain = f"{best.row}, {words(best.difference.interval, sign=True)} points against {found.study.base}"
     gain += f" at {retention:.0%}{_elsewhere(found, best.row, retention)}"
@@ -143,7 +140,7 @@ def answer(found: Measured, retention: float = 0.1) -> str:
         if own is not None:
             whole += f" points against {found.study.base} at {retention:.0%}{_elsewhere(found, PAPER, retention)}"
         return f"{found.study.question} The whole method: {whole}; best: {gain}."
-    if best.holm is not None and best.holm < 0.05 and best.difference.interval.low > 0:
+    if best.beyond_chance and best.points > 0:
         return f"{found.study.question} There is better: {gain}."
     smallest = 100 * best.difference.detectable
     return (
@@ -156,21 +153,12 @@ def _better(found: Measured, without: float) -> str:
     """The best row at each other retention where one is better beyond chance."""
     told = ""
     for retention in found.retentions:
-        rows = [line for line in found.lines if line.retention == retention != without and line.row not in FLOORS]
-        sure = {
-            line.difference.interval.estimate: line
-            for line in rows
-            if line.difference is not None
-            and line.holm is not None
-            and line.holm < 0.05
-            and line.difference.interval.low > 0
-        }
-        if sure:
-            best = sure[max(sure)]
-            condition = f" under {best.condition}" if best.condition and len(found.conditions) > 1 else ""
-            assert best.difference is not None  # as chosen above
-            told += f" At {retention:.0%} there is better: {best.row}{condition}, "
-            told += f"{words(best.difference.interval, sign=True)}."
+        sure = [line for line in found.compared(retention) if line.beyond_chance and line.points > 0]
+        if sure and retention != without:
+            best = max(sure, key=lambda line: line.points)
+            assert best.difference is not None  # as it is compared
+            gain = words(best.difference.interval, sign=True)
+            told += f" At {retention:.0%} there is better: {row_of(best, found)}, {gain}."
     return told
 
 
@@ -219,9 +207,7 @@ def metrics(outcomes: Outcomes, model: str, split: str, clips: int | None, reten
     rows: list[list[Cell]] = []
     points: list[tuple[str, float, dict[str, float], float]] = []
     told: list[str] = []
-    ranked: list[tuple[str, Interval]] = []
-    best: tuple[str, float, Interval] | None = None
-    by_label: dict[str, dict[float, Interval]] = {}
+    ranked: list[tuple[str, float, Interval]] = []
     for retention in retentions:
         numbers = {
             number: name
@@ -243,18 +229,16 @@ def metrics(outcomes: Outcomes, model: str, split: str, clips: int | None, reten
             shares = [accuracy[pick], top, *([] if paper is None else [paper])]
             cells: list[Cell] = [f"{retention:.0%}", label, len(whole), words(found, scale=1, digits=2)]
             rows.append([*cells, numbers[whole[pick]], *(f"{100 * share:.1f}" for share in shares)])
-            ranked.append((f"{label} at {retention:.0%}", found))
-            by_label.setdefault(label, {})[retention] = found
-            first_known = best is None or retention == best[1]  # the answer is that at the first retention
-            if metric != "event recall" and first_known and (best is None or found.estimate > best[2].estimate):
-                best = label, retention, found
+            ranked.append((label, retention, found))
         for place_in, number in enumerate(whole):
             values_of = {metric: float(outcomes.figures[metric][number, chosen].mean()) for metric in known}
             points.append((numbers[number], retention, values_of, 100 * float(accuracy[place_in])))
         told.append(f"{len(whole)} configurations at {retention:.0%}")
-    if best is None:
+    if not ranked:
         raise StgraphError("fewer than three configurations were measured on the same clips; run other studies first")
-    label, retention, found = best
+    # The answer is that at the first retention.
+    known_anywhere = [each for each in ranked if each[0] != "event recall" and each[1] == ranked[0][1]]
+    label, retention, found = max(known_anywhere, key=lambda each: each[2].estimate)
     question = "Which metric that needs no language model predicts right answers?"
     first = (
         f"{question} Over {_joined(told)}, on {len(names)} clips, each metric ranks the configurations, and Spearman's "
@@ -262,8 +246,8 @@ def metrics(outcomes: Outcomes, model: str, split: str, clips: int | None, reten
         f"{label} at {retention:.0%} with {words(found, scale=1, digits=2)}. The table also names the configuration "
         "that a metric would choose, and how often that one is right, beside the best and the paper's default."
     )
-    chance = [name for name, each in ranked if not each.excludes_zero]
-    negative = [name for name, each in ranked if each.high < 0]
+    chance = [f"{name} at {other:.0%}" for name, other, each in ranked if not each.excludes_zero]
+    negative = [f"{name} at {other:.0%}" for name, other, each in ranked if each.high < 0]
     second = (
         (f"No better than chance: {_joined(chance)}. " if chance else "")
         + (f"Pointing the wrong way: {_joined(negative)}. " if negative else "")
@@ -275,7 +259,7 @@ def metrics(outcomes: Outcomes, model: str, split: str, clips: int | None, reten
     )
     heads = ["tokens kept", "metric", "rows", "Spearman [95 %]", "it would choose", "right, %", "best, %", "paper, %"]
     drawing = figures.scatter(points, known, "What is known without a language model, and right answers")
-    shown = [f"{words(each, scale=1, digits=2)} at {other:.0%}" for other, each in by_label[label].items()]
+    shown = [f"{words(each, scale=1, digits=2)} at {other:.0%}" for name, other, each in ranked if name == label]
     sentence = f"{question} {_upper(label)}: Spearman {', '.join(shown)}."
     title = "Which LLM-free metric predicts right answers"
     return Report("j", "metrics", title, sentence, markdown(heads, rows), (first, second), drawing)

@@ -18,7 +18,7 @@ def table(measured: Measured) -> str:
     parts = []
     for condition in measured.conditions:
         for retention in measured.retentions:
-            if not _lines(measured, retention, condition):
+            if not measured.at(retention, condition):
                 continue
             rows: list[list[Cell]] = []
             for name in [FULL, *measured.rows]:
@@ -68,10 +68,6 @@ def _where(measured: Measured, retention: float, condition: str) -> str:
     return f"{retention:.0%} of the tokens{named}"
 
 
-def _lines(measured: Measured, retention: float, condition: str) -> list[Line]:
-    return [line for line in measured.lines if line.retention == retention and line.condition == condition]
-
-
 def _asked(measured: Measured, retention: float, condition: str) -> str:
     """How much a table rests on; some rows may have been asked less."""
     questions, clips = measured.asked(retention, condition)
@@ -82,7 +78,7 @@ def paragraphs(measured: Measured) -> tuple[str, str]:
     """What was found, and what it means: two paragraphs made of the numbers."""
     retention = 0.1 if 0.1 in measured.retentions else measured.retentions[0]
     condition = measured.conditions[0]
-    lines = sorted(_lines(measured, retention, condition), key=lambda line: -line.accuracy.estimate)
+    lines = sorted(measured.at(retention, condition), key=lambda line: -line.accuracy.estimate)
     base = measured.line(measured.study.base, retention, condition)
     whole = measured.line(FULL, None, condition)
     told = [
@@ -114,22 +110,17 @@ def _meaning(measured: Measured) -> str:
         return f"{_upper(measured.study.base)} against all tokens, in points. {' '.join(told)}"
     told = []
     for retention in measured.retentions:
-        compared = [
-            line
-            for line in measured.lines
-            if line.retention == retention and line.difference is not None and line.row not in FLOORS
-        ]
+        compared = measured.compared(retention)
         if not compared:
             continue
-        sure = [line for line in compared if line.holm is not None and line.holm < 0.05 and _sure(line)]
-        better = sorted((line for line in sure if _points(line) > 0), key=_points, reverse=True)
-        worse = sorted((line for line in sure if _points(line) < 0), key=_points)
+        better = [line for line in compared if line.beyond_chance and line.points > 0]
+        worse = [line for line in compared if line.beyond_chance and line.points < 0]
         text = f"At {retention:.0%}, of {len(compared)} rows held against {measured.study.base}"
         text += f" {len(better)} are better and {len(worse)} worse beyond chance (interval and Holm's p)"
         if better:
-            text += f"; the best is {_named(better[0], measured)}"
+            text += f"; the best is {_named(max(better, key=lambda line: line.points), measured)}"
         if worse:
-            text += f"; the worst is {_named(worse[0], measured)}"
+            text += f"; the worst is {_named(min(worse, key=lambda line: line.points), measured)}"
         told.append(text + ".")
     seen = [line.difference.detectable for line in measured.lines if line.difference is not None]
     seen = [value for value in seen if value == value]
@@ -142,18 +133,14 @@ def _meaning(measured: Measured) -> str:
     return " ".join(told)
 
 
-def _sure(line: Line) -> bool:
-    return line.difference is not None and line.difference.interval.excludes_zero
-
-
-def _points(line: Line) -> float:
-    return 0.0 if line.difference is None else line.difference.interval.estimate
+def row_of(line: Line, measured: Measured) -> str:
+    """The row of a line, with the condition where there are several."""
+    return f"{line.row} under {line.condition}" if len(measured.conditions) > 1 else line.row
 
 
 def _named(line: Line, measured: Measured) -> str:
-    condition = f" under {line.condition}" if len(measured.conditions) > 1 else ""
     found = "" if line.difference is None else words(line.difference.interval, sign=True)
-    return f"{line.row}{condition} with {found} points"
+    return f"{row_of(line, measured)} with {found} points"
 
 
 def _listed(parts: Sequence[str]) -> str:

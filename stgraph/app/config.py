@@ -185,7 +185,8 @@ def _resolve(overrides: Sequence[str], base: Mapping[str, Any] | None) -> tuple[
     if any(key == "selector" for key, _ in given):  # ... and what another selector would have used
         kept = [s for s in kept if s[0].split(".")[0] in tree or s[0].split(".")[0] not in _all_shared()]
     # Methods are chosen before their parameters are set, as Hydra does, so that the order of overrides does not matter.
-    settings = [*kept, *given]
+    # The selector is chosen already: its fields are the top level of the settings.
+    settings = [setting for setting in (*kept, *given) if setting[0] != "selector"]
     settings.sort(key=lambda setting: setting[0].count("."))
     refused = {}
     for key, value in settings:
@@ -256,8 +257,6 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
             *(f"{group}.{name}" for group, node in tree.items() if isinstance(node, dict) for name in node),
         ]
         raise StgraphError(f"there is no setting {key!r}{nearest(key, known)}")
-    elif key == "selector":
-        pass  # it is chosen before all else, because its fields are the top level of the settings
     elif head == "selector" and rest[0] in tree:
         raise StgraphError(f"{rest[0]!r} stands at the top level: write {'.'.join(rest)}= in place of {key}=")
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -58,8 +58,3 @@ class Importance(ABC):
     def choices(self) -> tuple[Importance, ...]:
         """All that :meth:`resolve` may choose between."""
         return (self,)
-
-
-def place_of(importance: Importance) -> Literal["before", "inside"]:
-    """Where tokens are dropped by an importance: inside the language model whose attention it is, or before it."""
-    return "inside" if importance.signal == "llm_attention" else "before"

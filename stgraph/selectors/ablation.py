@@ -13,11 +13,11 @@ from ..difference.base import DifferenceDetector
 from ..difference.none import NoDifference
 from ..graph import SpatioTemporalGraph, build_graph
 from ..graph.edges import SpatialBuilder, TemporalBuilder
-from ..importance.base import Evidence, Importance, place_of
+from ..importance.base import Evidence, Importance
 from ..registry import group_field, registry
 from ..signals import Signals
 from ..tokens import VideoTokens
-from .base import Ranking, Selector
+from .base import Ranking, Selector, place_of
 from .simdiff import STSimDiff
 
 
@@ -36,7 +36,7 @@ class ImportanceOnly(Selector):
     @property
     def natural_trim(self) -> Literal["before", "inside"]:
         """Before the model; inside it where ``importance`` is the model's own attention."""
-        return place_of(self.importance)
+        return place_of(self.importance.signal)
 
     def rank(self, tokens: VideoTokens, signals: Signals) -> Ranking:
         """The importance."""

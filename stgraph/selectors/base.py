@@ -359,3 +359,8 @@ class Selector(ABC):
             stay[places[order[begin : begin + budget]]] = True
             begin += count
         return stay
+
+
+def place_of(signal: str | None) -> Literal["before", "inside"]:
+    """Where a method that ranks by ``signal`` drops tokens: inside the LLM whose attention it is, or before it."""
+    return "inside" if signal == "llm_attention" else "before"

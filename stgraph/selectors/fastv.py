@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import check_choice
+from .base import place_of
 from .per_video import ATTENTION_SOURCES, AttentionSource, Choice, Clip, VideoSelector
 
 
@@ -37,4 +38,4 @@ class FastV(VideoSelector):
     @property
     def natural_trim(self) -> Literal["before", "inside"]:
         """Inside the model whose attention it asks for."""
-        return "inside" if self.signal == "llm_attention" else "before"
+        return place_of(self.signal)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import check_choice, check_number
 from ..tokens import VideoTokens
-from .base import Ranking
+from .base import Ranking, place_of
 from .parts import first, mean_weights, roots
 from .per_video import ATTENTION_SOURCES, AttentionSource, Choice, Clip, VideoSelector, predecessors
 from .rounds import BUDGET_RULES, BudgetRule, LayerBudget, Lineage, Round, Rounds, Step, budget_notes
@@ -209,7 +209,7 @@ class FrameFusion(VideoSelector):
     @property
     def natural_trim(self) -> Literal["before", "inside"]:
         """Inside the model whose attention it asks for."""
-        return "inside" if self.signal == "llm_attention" else "before"
+        return place_of(self.signal)
 
     def last_round(self, layers: int) -> int:
         """All that the model has."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -36,11 +35,6 @@ class PyramidDrop(FastV):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("stages", self.stages, at_least=1, integer=True)
-
-    @property
-    def natural_trim(self) -> Literal["before", "inside"]:
-        """Inside the model whose attention it asks for."""
-        return "inside" if self.signal == "llm_attention" else "before"
 
     def last_round(self, layers: int) -> int:
         """Behind the last stage's layer."""

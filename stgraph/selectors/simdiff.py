@@ -17,12 +17,12 @@ from ..errors import StgraphError, check_choice
 from ..graph import SpatioTemporalGraph, build_graph
 from ..graph.edges import SPATIAL, TEMPORAL, SpatialBuilder, TemporalBuilder
 from ..graph.thresholds import Fixed, SimilarityThreshold, describe, prune_by_video
-from ..importance.base import Evidence, Importance, place_of
+from ..importance.base import Evidence, Importance
 from ..kernels import community_ranks
 from ..registry import group_field, registry
 from ..signals import Signals
 from ..tokens import VideoTokens
-from .base import Clock, Ranking, Selector
+from .base import Clock, Ranking, Selector, place_of
 from .direct import Parts, prepare_directly
 from .release import fine_centrality, fine_ranks, representatives, strict_in_space
 from .rounds import BUDGET_RULES, BudgetRule, LayerBudget
@@ -179,7 +179,7 @@ class STSimDiff(Selector):
     @property
     def natural_trim(self) -> Literal["before", "inside"]:
         """Before the model, so that no layer computes dropped tokens; inside for the release and for LLM attention."""
-        return "inside" if self.preset == "release" else place_of(self.importance)
+        return "inside" if self.preset == "release" else place_of(self.importance.signal)
 
     def layer_budget(self, count: int, layers: int) -> LayerBudget:
         """By the rule that was chosen, or that of the preset."""

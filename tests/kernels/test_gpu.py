@@ -123,7 +123,7 @@ def test_nothing_to_do():
     assert gpu.community_centrality(x, none.double(), none, none, none).shape == (0,)
 
 
-@settings(max_examples=4)
+@settings(max_examples=8)
 @given(
     st.tuples(*[st.integers(1, n) for n in (2, 4, 5, 6, 40)]),
     st.integers(1, 100),
